@@ -1,0 +1,71 @@
+# `make report` and `make test` need Python 3.11, gcc and make, and make the rest; `make help` lists everything.
+
+CORPORA ?=
+OUT     ?= output
+PRESET  ?=
+TASK    ?=
+SEEDS   ?=
+JOBS    ?=
+SITE    ?= _docs
+EXTRAS  ?= dev
+
+PYTHON ?= $(shell for p in python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+BIN    := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+comma  := ,
+
+# A finished installation leaves a stamp named after what was asked for and where. Without its stamp an environment counts as not there.
+ASKED   := $(shell { grep -E '^(lib_name|console_scripts|[a-z_]*requirements) *=' settings.ini; cat constraints.txt setup.py; \
+	echo '$(CURDIR)'; } | cksum | tr -s '[:space:]' -)
+BASE    := .venv/installed-$(ASKED)
+ENV     := $(BASE) $(patsubst %,$(BASE)%,$(subst $(comma), ,$(EXTRAS)))
+INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt -e
+
+.PHONY: report test site readme lab env export-check clean help
+.DEFAULT_GOAL := help
+
+report: $(ENV) ## run every held-out corpus and render the site: CORPORA= PRESET= TASK= SEEDS= JOBS= OUT= SITE=
+	@$(BIN)/speaker-vgg-cct report --out '$(OUT)' --site '$(SITE)' $(if $(CORPORA),--corpora '$(CORPORA)') \
+		$(if $(PRESET),--preset '$(PRESET)') $(if $(TASK),--task '$(TASK)') $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(JOBS),--jobs '$(JOBS)')
+
+test: $(ENV) export-check ## check that notebooks and modules agree, then run the tests of both
+	$(BIN)/nbdev_test --n_workers 2 --timing
+	$(BIN)/pytest -q tests
+
+export-check: $(ENV) # the modules are made anew from the notebooks, so that a stale one shows too
+	@rm -rf _build/export && mkdir -p _build/export && cp -R speaker_vgg_cct _build/export/before
+	@rm -f speaker_vgg_cct/*.py && cp _build/export/before/__init__.py speaker_vgg_cct/
+	@$(BIN)/nbdev_export || { cp -R _build/export/before/. speaker_vgg_cct/; exit 1; }
+	@diff -ru -x __pycache__ _build/export/before speaker_vgg_cct || \
+		{ echo 'speaker_vgg_cct/ was not what the notebooks export: it is now; look at the difference and commit it' >&2; exit 1; }
+	@echo 'nbdev_export: no difference'
+
+site: $(ENV) ## render the site from the results that are there, running no experiment
+	@$(BIN)/python -c "from speaker_vgg_cct.report import build_site; print(build_site('$(SITE)')/'index.html')"
+
+readme: $(ENV) ## write README.md from nbs/index.ipynb
+	@$(BIN)/python -c "from speaker_vgg_cct.report import write_readme; print(write_readme())"
+
+lab: $(ENV) ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab nbs
+
+env: $(ENV) ## make the environment .venv only: EXTRAS=dev,baselines,site
+
+$(BASE):
+	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed: neither python3.11 nor python3 is one. Say where it is with PYTHON=' >&2; exit 1; }
+	@echo 'Making .venv with $(PYTHON): some minutes and about 5 GB, once'
+	@rm -rf .venv && $(PYTHON) -m venv .venv
+	@$(INSTALL) .
+	@touch $@
+
+$(BASE)%: $(BASE)
+	@echo 'Adding the packages for $*'
+	@$(INSTALL) '.[$*]'
+	@touch $@
+
+clean: ## remove what was rendered; output/ and .venv/ stay
+	rm -rf _build _proc '$(SITE)'
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | awk -F': ' '{ printf "make %-8s %s\n", $$1, $$2 }'

@@ -1,0 +1,15 @@
+"What the tests share: the place of the real corpora and of the reference's recorded numbers."
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope='session')
+def shared():
+    "The folder with `corpora/` and `golden/`; tests that need it skip where it is missing."
+    folder = Path(os.environ.get('SVC_SHARED', ROOT.parent/'shared'))
+    if not folder.is_dir(): pytest.skip(f'{folder} is missing: set SVC_SHARED to the folder that holds corpora/ and golden/')
+    return folder
