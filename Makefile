@@ -44,7 +44,8 @@ export-check: $(ENV) # the modules are made anew from the notebooks, so that a s
 site: $(ENV) ## render the site from the results that are there, running no experiment
 	@$(BIN)/python -c "from speaker_vgg_cct.report import build_site; print(build_site('$(SITE)')/'index.html')"
 
-readme: $(ENV) ## write README.md from nbs/index.ipynb
+readme: $(ENV) ## run nbs/index.ipynb on the results and write README.md from it
+	@$(BIN)/jupyter execute --inplace nbs/index.ipynb && $(BIN)/nbdev_clean --fname nbs/index.ipynb
 	@$(BIN)/python -c "from speaker_vgg_cct.report import write_readme; print(write_readme())"
 
 lab: $(ENV) ## open the notebooks in JupyterLab

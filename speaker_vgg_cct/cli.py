@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['app', 'DatasetsDir', 'Out', 'Jobs', 'Device', 'Corpora', 'Task', 'Preset', 'Results', 'Augmentation', 'Balance',
-           'verb', 'told', 'corpora', 'spectrograms', 'embeddings', 'split', 'with_config', 'train', 'eval_',
+           'main', 'verb', 'told', 'corpora', 'spectrograms', 'embeddings', 'split', 'with_config', 'train', 'eval_',
            'run_experiment', 'places', 'experiment', 'report']
 
-# %% ../nbs/90_cli.ipynb #c9d38932
+# %% ../nbs/90_cli.ipynb #9c561c66
 import inspect, json, shlex, shutil, sys
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Optional
 
-import pandas as pd, typer
+import nbformat, pandas as pd, typer
 from PIL import Image
 
 from .augment import KINDS, augmented_log_mel, parse_kinds
@@ -30,9 +30,12 @@ from .split import load_split, make_split, save_split, split_folder
 from .synth import build
 from .train import Config, load_config, load_run, make_model, train as train_run
 
-# %% ../nbs/90_cli.ipynb #f6deeb0d
+# %% ../nbs/90_cli.ipynb #1c0750cd
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode='markdown',
                   help='Cross-corpus speech emotion recognition: from folders of speech to a report. `speaker-vgg-cct VERB --help` shows an example of each verb.')
+
+@app.callback()
+def main(): pass # a command with verbs, even while there is only one
 
 def verb(f):
     "Registers `f` as a verb whose user errors end with one line and status 1."
@@ -75,7 +78,7 @@ def corpora(
     typer.echo(f'{len(table)} clips in {manifest or out/"manifest.csv"}; {len(report)} problem(s) in {out/"integrity.csv"}')
     if len(report): typer.echo(report.groupby(['corpus', 'problem']).size().rename('clips').to_string())
 
-# %% ../nbs/90_cli.ipynb #e3b9967b
+# %% ../nbs/90_cli.ipynb #7c6a56cb
 @verb
 def spectrograms(
     datasets_dir:DatasetsDir = Path('datasets'),
@@ -94,7 +97,7 @@ def spectrograms(
 
     Example: `speaker-vgg-cct spectrograms --datasets-dir datasets --augmentations mask,maskfreq`"""
     from joblib import Parallel, delayed
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
     table, _ = _manifest(datasets_dir, out, jobs); kinds = parse_kinds(augmentations)
     maps = [m for m, wanted in (('magma', spectrogram), ('jet', colored_spectrogram)) if wanted]
     if not maps: raise ConfigError('no pictures are asked for', value='--no-spectrogram', remedy='Add --colored-spectrogram')
@@ -234,7 +237,7 @@ def eval_(
     m = evaluate(model_path, _parts(s, table, config, features, jobs)[0]['test'], device)
     for k, v in m.items(): typer.echo(f'{k:24}{v:8.2f}' if isinstance(v, float) else f'{k:24}{v:8}')
 
-# %% ../nbs/90_cli.ipynb #0d842b66
+# %% ../nbs/90_cli.ipynb #eb6294e1
 def run_experiment(
     test_corpus:str, corpora, out, results, options:dict,
     **parameters, # of `nbs/experiments/cross_corpus.ipynb`
@@ -250,7 +253,15 @@ def run_experiment(
         except papermill.PapermillExecutionError as e:
             shutil.copy(t, page.with_suffix('.failed.ipynb'))
             raise SVCError(f'the experiment failed: {e.ename}: {e.evalue}', file=page.with_suffix('.failed.ipynb'), remedy='Open it: the cell that failed is marked') from None
+        _drop_progress(t)
     return page
+
+def _drop_progress(page):
+    "Takes progress bars and warnings (what went to stderr) out of an executed notebook."
+    nb = nbformat.read(page, as_version=4)
+    for c in nb.cells:
+        if c.cell_type == 'code': c.outputs = [o for o in c.outputs if o.get('name') != 'stderr']
+    nbformat.write(nb, page)
 
 # %% ../nbs/90_cli.ipynb #b87c5f32
 Corpora = Annotated[Optional[Path], typer.Option(help='Folder of corpora; without it the synthetic ones are built')]

@@ -6,7 +6,7 @@
 __all__ = ['IMAGENET', 'Store', 'fill', 'ClipPicture', 'ClipVoice', 'picture_keys', 'store_pictures', 'store_voices', 'ClipData',
            'batches', 'prepare', 'to_input', 'colour_table']
 
-# %% ../nbs/31_data.ipynb #7604931f
+# %% ../nbs/31_data.ipynb #c83cc423
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
 from joblib import Parallel, delayed
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .audio import load_audio, samples_hash
 from .augment import augmented_log_mel

@@ -50,7 +50,7 @@ def bootstrap_uar(
     low, high = np.nanquantile(np.nanmean(recall, 1), [(1 - level)/2, (1 + level)/2])
     return round(100*float(low), 4), round(100*float(high), 4)
 
-# %% ../nbs/60_evaluate.ipynb #999ecff0
+# %% ../nbs/60_evaluate.ipynb #30176e9f
 def floors(
     train_labels, # int, of the training part
     truth, # int, of the test part
@@ -63,7 +63,8 @@ def floors(
     chance = {'accuracy': 1/n, 'macro_precision': 1/n, 'macro_recall': 1/n, 'macro_f1': np.mean(f1), 'micro_precision': 1/n, 'micro_recall': 1/n, 'micro_f1': 1/n,
               'uar': 1/n} | {f'recall_{c}': 1/n for c in classes}
     commonest = np.bincount(train_labels, minlength=n).argmax()
-    return {'chance': {k: round(100*float(v), 4) for k, v in chance.items()}, 'majority': metrics(truth, np.full(len(truth), commonest), classes)}
+    both = {'chance': {k: round(100*float(v), 4) for k, v in chance.items()}, 'majority': metrics(truth, np.full(len(truth), commonest), classes)}
+    return {system: m | {'n': len(truth)} for system, m in both.items()}
 
 # %% ../nbs/60_evaluate.ipynb #a16bea05
 def plot_confusion(

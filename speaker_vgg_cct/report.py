@@ -7,7 +7,7 @@ __all__ = ['studies', 'classes', 'by_system', 'summary_table', 'summary_figure',
            'project_root', 'write_readme', 'sidebar', 'run_page', 'takes_results', 'stage', 'links', 'link_names',
            'process', 'render', 'offline', 'replace_site', 'build_site']
 
-# %% ../nbs/80_report.ipynb #7d67a4df
+# %% ../nbs/80_report.ipynb #2419f770
 import re, shutil, subprocess, sys
 from pathlib import Path
 
@@ -16,9 +16,9 @@ import nbformat
 import pandas as pd
 import yaml
 
+import speaker_vgg_cct
 from ._modidx import d as _index
 from .core import ConfigError, write_text
-from .results import read_runs
 
 # %% ../nbs/80_report.ipynb #3891edf6
 def studies(
@@ -121,13 +121,13 @@ def _output_text(o):
     text = o.get('text') or data.get('text/plain', '')
     return '\n'.join('    ' + l if l else '' for l in text.rstrip().split('\n'))
 
-# %% ../nbs/80_report.ipynb #94b4134a
+# %% ../nbs/80_report.ipynb #6c7a6d2b
 def project_root(
-    start=None, # a folder in the checkout; the current one by default
+    start=None, # a folder in the checkout; by default the current one, then the one that this package is installed from
 )->Path: # the checkout
     "The nearest folder upward that holds `settings.ini` and `nbs/`; raises `ConfigError` if there is none."
-    start = Path(start or '.').resolve()
-    for d in (start, *start.parents):
+    start, more = Path(start or '.').resolve(), [] if start else [Path(speaker_vgg_cct.__file__).parent.parent]
+    for d in (start, *start.parents, *more):
         if (d/'settings.ini').exists() and (d/'nbs').is_dir(): return d
     raise ConfigError('is not in a checkout of the project', file=start, remedy='Run this in the folder that you cloned, where settings.ini is')
 

@@ -89,7 +89,7 @@ def time_varying(
         y[part], state = sosfilt(sos[i], x[part], zi=state)
     return y
 
-# %% ../nbs/11_synth.ipynb #11f93c5a
+# %% ../nbs/11_synth.ipynb #bdc3ffbd
 class Phone(NamedTuple):
     "The targets of one phone."
     ms: float # usual length
@@ -110,9 +110,10 @@ PHONES = {
     's': Phone(95, 320, 1700, 2600, 0, .22, 6000), 'S': Phone(95, 300, 1850, 2750, 0, .25, 3200), 'f': Phone(85, 330, 1100, 2200, 0, .10, 4500),
     'x': Phone(80, 330, 1900, 2300, 0, .20, 1800), 'z': Phone(75, 300, 1700, 2600, .3, .15, 5800), 'v': Phone(60, 300, 1100, 2200, .35, .04, 4500),
     'p': Phone(85, 300, 900, 2200, 0, .25, 900, True), 't': Phone(80, 300, 1800, 2700, 0, .40, 4000, True), 'k': Phone(85, 300, 2000, 2300, 0, .35, 2000, True),
-    'b': Phone(70, 260, 900, 2200, .15, .15, 800, True), 'd': Phone(65, 260, 1800, 2700, .15, .25, 3600, True), 'g': Phone(70, 260, 2000, 2300, .15, .20, 1900, True)}
+    'b': Phone(70, 260, 900, 2200, .15, .15, 800, True), 'd': Phone(65, 260, 1800, 2700, .15, .25, 3600, True),
+    'g': Phone(70, 260, 2000, 2300, .15, .20, 1900, True)}
 
-# %% ../nbs/11_synth.ipynb #a8cca713
+# %% ../nbs/11_synth.ipynb #8eb3f4b5
 class Language(NamedTuple):
     "A phone inventory (that of its sentences), a rhythm and an intonation."
     sentences: tuple # a character a phone, a space between words
@@ -124,9 +125,12 @@ class Language(NamedTuple):
     aspiration: float # ms of breath after a stop without voice
 
 LANGUAGES = {
-    'synth-a': Language(('bada nilu mOsa', 'tEma pOku lisa', 'sanO dEbi kalu', 'munO litE bapa', 'kOsi manu dEla', 'pilu sEtO nama'), 1.05, 1.15, 1.4, 3.5, 2.5, 5),
-    'synth-b': Language(('SAltI grIvU zRdAm', 'vRstA kUxI dIlfV', 'trAxU fVlSI gRzAn', 'drUfV zAltI SIkRm', 'kRftV vISA dAxUl', 'glVzA trImU fRkIn'), 1.15, 1.35, 1.2, 2.5, 4., 40),
-    'synth-c': Language(('wanu jiNa lumi', 'limu naja wuNi', 'Nalu wima juna', 'muja liwa naNu', 'junu walaN imi', 'naNi mulu jawi'), 1.1, 1., 1.15, 4.5, 1.5, 0)}
+    'synth-a': Language(('bada nilu mOsa', 'tEma pOku lisa', 'sanO dEbi kalu', 'munO litE bapa', 'kOsi manu dEla', 'pilu sEtO nama'),
+                        rate=1.05, stress=1.15, last=1.4, accent=3.5, falling=2.5, aspiration=5),
+    'synth-b': Language(('SAltI grIvU zRdAm', 'vRstA kUxI dIlfV', 'trAxU fVlSI gRzAn', 'drUfV zAltI SIkRm', 'kRftV vISA dAxUl', 'glVzA trImU fRkIn'),
+                        rate=1.15, stress=1.35, last=1.2, accent=2.5, falling=4., aspiration=40),
+    'synth-c': Language(('wanu jiNa lumi', 'limu naja wuNi', 'Nalu wima juna', 'muja liwa naNu', 'junu walaN imi', 'naNi mulu jawi'),
+                        rate=1.1, stress=1., last=1.15, accent=4.5, falling=1.5, aspiration=0)}
 
 # %% ../nbs/11_synth.ipynb #1613ecad
 class Prosody(NamedTuple):
@@ -224,7 +228,7 @@ def segments(sentence:str, language:Language, tempo:float, pause:float, rng:np.r
             if not p.voice and language.aspiration: out.append(Segment(language.aspiration/speed, f, 0, .3))
     return [*out, edge]
 
-# %% ../nbs/11_synth.ipynb #57fed056
+# %% ../nbs/11_synth.ipynb #5d1af9eb
 def _smooth(x, frames): # moving Hann average over the first axis, the ends held
     w = np.hanning(frames + 2)[1:-1]; w /= w.sum()
     padded = np.pad(x, [(frames//2, frames//2)] + [(0, 0)]*(x.ndim - 1), mode='edge')
@@ -235,7 +239,7 @@ def tracks(plan:list)->dict:
     ends = np.cumsum([s.ms for s in plan])*SAMPLE_RATE/1000/FRAME
     counts = np.maximum(np.diff(np.round(ends).astype(int), prepend=0), 0)
     out = {k: np.repeat(np.array([getattr(s, k) for s in plan], float), counts, 0) for k in Segment._fields if k != 'ms'}
-    return {**out, 'f': _smooth(out['f'], 11), 'accent': _smooth(out['accent'], 31)} | {k: _smooth(out[k], n) for k, n in (('voice', 5), ('breath', 5), ('hiss', 3))}
+    return {**out, **{k: _smooth(out[k], n) for k, n in dict(f=11, voice=5, breath=5, hiss=3, accent=31).items()}}
 
 def contour(accent:np.ndarray, language:Language, prosody:Prosody, rng:np.random.Generator)->np.ndarray:
     "F0 per frame in semitones relative to the speaker's usual F0; `accent` is that of `tracks`."
@@ -245,9 +249,9 @@ def contour(accent:np.ndarray, language:Language, prosody:Prosody, rng:np.random
     end = np.clip((np.arange(n)/n - .7)/.3, 0, 1)
     return prosody.level + np.exp(prosody.range/100)*line + (prosody.final - 1)*end
 
-# %% ../nbs/11_synth.ipynb #d939ce3c
+# %% ../nbs/11_synth.ipynb #11ccc6ab
 def formants(f:np.ndarray, speaker:Speaker, prosody:Prosody)->np.ndarray:
-    "Six formants [frames, 6] in Hz from the targets [frames, 3]: the vowel space stretched, the tract scaled, the higher ones those of a uniform tube."
+    "Six formants [frames, 6] in Hz from the targets [frames, 3]: vowel space stretched, tract scaled, the upper three those of a uniform tube."
     middle = np.array([500, 1500, 2500])
     f = middle + (f - middle)*np.exp(prosody.vowels/100)
     upper = np.broadcast_to([3500., 4500., 5500.], f.shape)
@@ -364,7 +368,7 @@ def render(folder:Path, corpus:str, speakers:int, sentences:int, seed:int, jobs:
     for _ in tqdm(work, total=len(todo), desc=corpus, unit='clip', leave=False): pass
     write_text(folder/'metadata.csv', rows.to_csv(index=False))
 
-# %% ../nbs/11_synth.ipynb #e92cf56d
+# %% ../nbs/11_synth.ipynb #382abde5
 def build(
     folder, # the corpora become folders in it; it is made
     seed:int=0,
@@ -373,7 +377,7 @@ def build(
     sentences:int=4, # a speaker and emotion, 1 to 6
     jobs:int=-1, # processes, -1 for one per core
 )->Path: # `folder`
-    "Synthetic corpora, 7 emotions each; what is there already is kept. Raises `CorpusError` where a folder of that name is not ours, `ConfigError` for unknown names and numbers."
+    "Synthetic corpora of 7 emotions; what is there already is kept. Raises `CorpusError` where a folder is not ours, `ConfigError` for a wrong name or number."
     folder = Path(folder)
     for name in corpora: choose(name, RECORDINGS, 'corpus')
     most = min(len(l.sentences) for l in LANGUAGES.values())

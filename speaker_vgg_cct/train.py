@@ -6,7 +6,7 @@
 __all__ = ['Config', 'load_config', 'make_model', 'model_input', 'pick_device', 'predict_logits', 'scores', 'SpeakerMixup',
            'save_state', 'load_state', 'seed_epoch', 'train_epoch', 'train', 'plot_curves', 'load_run']
 
-# %% ../nbs/50_train.ipynb #fc43b1c2
+# %% ../nbs/50_train.ipynb #66d46574
 import json, math, random, time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -22,7 +22,7 @@ from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 import speaker_vgg_cct.speaker_cct # registers the models with timm
 from .core import ConfigError, StoreError, atomic, choose, digest, provenance, write_json, write_text

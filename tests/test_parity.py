@@ -1,6 +1,6 @@
 """The networks against logits, names and shapes that were recorded from the published program.
 
-Its networks ran on weights and inputs filled by two rules (`golden/README.md`, section 1): A is smooth, so the deep networks hardly see the picture;
+Its networks ran on weights and inputs filled by two rules (section 1 of the README beside the numbers): A is smooth, so the deep networks hardly see the picture;
 B is a hash, under which every part matters. Weights are float32 in both precisions."""
 import json
 from zlib import crc32
@@ -86,7 +86,7 @@ def test_names_and_shapes(golden, entry):
 
 @pytest.mark.parametrize('entry', ENTRIES)
 def test_logits(golden, entry):
-    "The tolerances tell all the wrong variants that README 1.3 lists apart."
+    "The tolerances tell apart all the wrong variants that section 1.3 of that README lists."
     model = create(entry)
     for rule, (_, weight, picture, speaker) in RULES.items():
         want = golden[rule][entry]
