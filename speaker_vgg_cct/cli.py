@@ -7,8 +7,8 @@ __all__ = ['app', 'DatasetsDir', 'Out', 'Jobs', 'Device', 'Corpora', 'Task', 'Pr
            'main', 'verb', 'told', 'corpora', 'spectrograms', 'embeddings', 'split', 'with_config', 'train', 'eval_',
            'run_experiment', 'places', 'experiment', 'report']
 
-# %% ../nbs/90_cli.ipynb #9c561c66
-import inspect, json, shlex, shutil, sys
+# %% ../nbs/90_cli.ipynb #37b4b79f
+import inspect, re, shlex, shutil, sys
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
@@ -237,33 +237,35 @@ def eval_(
     m = evaluate(model_path, _parts(s, table, config, features, jobs)[0]['test'], device)
     for k, v in m.items(): typer.echo(f'{k:24}{v:8.2f}' if isinstance(v, float) else f'{k:24}{v:8}')
 
-# %% ../nbs/90_cli.ipynb #eb6294e1
+# %% ../nbs/90_cli.ipynb #bef3b638
 def run_experiment(
     test_corpus:str, corpora, out, results, options:dict,
-    **parameters, # of `nbs/experiments/cross_corpus.ipynb`
+    seed:int=0,
+    **parameters, # the others of `nbs/experiments/cross_corpus.ipynb`
 )->Path: # the executed notebook
     "Runs the cross-corpus notebook for one held-out corpus."
     import papermill
-    out = Path(out).resolve(); page = out/'pages'/f'{test_corpus}.ipynb'; page.parent.mkdir(parents=True, exist_ok=True)
+    out = Path(out).resolve(); page = out/'pages'/f'{test_corpus}-seed{seed}.ipynb'; page.parent.mkdir(parents=True, exist_ok=True)
     notebook = project_root()/'nbs'/'experiments'/'cross_corpus.ipynb'
-    given = dict(corpora=str(Path(corpora).resolve()) if corpora else None, out=str(out), results=str(Path(results).resolve()), test_corpus=test_corpus, options=options,
+    given = dict(corpora=str(Path(corpora).resolve()) if corpora else None, out=str(out), results=str(Path(results).resolve()), test_corpus=test_corpus, options=options, seed=seed,
                  command=told(), **parameters)
     with atomic(page) as t:
-        try: papermill.execute_notebook(str(notebook), str(t), given, kernel_name='python3', cwd=str(notebook.parent), log_output=False, stderr_file=sys.stderr)
+        try: papermill.execute_notebook(str(notebook), str(t), given, kernel_name='python3', cwd=str(notebook.parent), stderr_file=sys.stderr, extra_arguments=['--log-level=CRITICAL'])
         except papermill.PapermillExecutionError as e:
             shutil.copy(t, page.with_suffix('.failed.ipynb'))
             raise SVCError(f'the experiment failed: {e.ename}: {e.evalue}', file=page.with_suffix('.failed.ipynb'), remedy='Open it: the cell that failed is marked') from None
-        _drop_progress(t)
+        _finish(t, f'{test_corpus} held out, seed {seed}')
     return page
 
-def _drop_progress(page):
-    "Takes progress bars and warnings (what went to stderr) out of an executed notebook."
+def _finish(page, title):
+    "Gives an executed notebook its title, and takes out what went to stderr: progress bars and warnings."
     nb = nbformat.read(page, as_version=4)
+    nb.cells[0].source = re.sub('^title:.*$', f'title: "{title}"', nb.cells[0].source, count=1, flags=re.M)
     for c in nb.cells:
         if c.cell_type == 'code': c.outputs = [o for o in c.outputs if o.get('name') != 'stderr']
     nbformat.write(nb, page)
 
-# %% ../nbs/90_cli.ipynb #b87c5f32
+# %% ../nbs/90_cli.ipynb #184b9d87
 Corpora = Annotated[Optional[Path], typer.Option(help='Folder of corpora; without it the synthetic ones are built')]
 Task = Annotated[str, typer.Option(help='4, 3 or all')]
 Preset = Annotated[Optional[str], typer.Option(help='quick, cpu, paper or a YAML file; default: cpu, for synthetic corpora quick')]
@@ -315,7 +317,7 @@ def report(
     for seed in map(int, seeds.split(',')):
         for name in names:
             typer.echo(f'{name} held out, seed {seed}')
-            pages[name] = run_experiment(name, corpora, out, results, options, task=task, preset=preset, seed=seed, augmentation=augmentation,
+            pages[f'{name}-seed{seed}'] = run_experiment(name, corpora, out, results, options, task=task, preset=preset, seed=seed, augmentation=augmentation,
                                          balance=balance, validation=validation, device=device, jobs=jobs)
     home = build_site(site, pages, [project_root()/'results', results])
     typer.echo(f'results: {results/"runs.csv"}\nsite: open {Path(home).resolve()/"index.html"}')

@@ -178,7 +178,7 @@ def batches(
     order = RandomSampler(data, generator=generator) if shuffle else SequentialSampler(data)
     return DataLoader(data, sampler=BatchSampler(order, batch_size, drop_last), batch_size=None, num_workers=workers)
 
-# %% ../nbs/31_data.ipynb #05b5ea2f
+# %% ../nbs/31_data.ipynb #4ea12cdc
 def prepare(
     split:pd.DataFrame, # of `split.make_split`
     manifest:pd.DataFrame,
@@ -201,7 +201,7 @@ def prepare(
     for part, r in rows.groupby('part', sort=False):
         r = r.reset_index(drop=True)
         speaker = pca(voices[r.sha256]) if width else np.zeros((len(r), 0), np.float32)
-        parts[part] = ClipData(r, pictures, picture_keys(r, seed), speaker, r.label.map(classes.index).to_numpy(np.int64))
+        parts[part] = ClipData(r, pictures, picture_keys(r, seed), speaker, r.label.map(classes.index).to_numpy(np.int64, copy=True))
     return parts, pca
 
 # %% ../nbs/31_data.ipynb #2801f988

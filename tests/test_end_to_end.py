@@ -67,7 +67,7 @@ def test_site_has_a_page_for_each_held_out_corpus(reported):
     assert str(out/'site'/'index.html') in shown
     table = pd.read_csv(out/'results'/'runs.csv')
     for name in ('SYNTH_A', 'SYNTH_B'):
-        page = (out/'site'/'held_out'/f'{name}.html').read_text()
+        page = (out/'site'/'held_out'/f'{name}-seed0.html').read_text()
         uar = table[(table.test_corpus == name) & table.system.str.startswith('speaker')].uar.iloc[0]
         assert f'UAR <strong>{uar:.1f} %</strong>' in page and 'synthetic' in page.lower()
 
