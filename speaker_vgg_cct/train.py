@@ -207,14 +207,15 @@ def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=la
         total += loss.item()*len(target); count += len(target); tick()
     return total/count
 
-# %% ../nbs/50_train.ipynb #2e05b252
-def _same_run(folder, made):
+# %% ../nbs/50_train.ipynb #c9fca9dc
+def _same_run(folder, made)->bool: # is the run there already; its provenance then stays that of its beginning
     "Refuses a folder that holds the run of another configuration or split."
     f = folder/'provenance.json'
-    if not f.exists(): return
+    if not f.exists(): return False
     old = json.loads(f.read_text())
     for what in ('config_hash', 'split_hash'):
         if old[what] != made[what]: raise ConfigError(f'holds a run with another {what}', file=folder, value=old[what], remedy=f'This one is {made[what]}. Choose another folder or delete that one')
+    return True
 
 def train(
     parts:dict, # of `data.prepare`
@@ -233,14 +234,14 @@ def train(
     if len(parts['train']) < config.batch_size: raise ConfigError('batch_size is larger than the training part', value=config.batch_size, remedy=f'It has {len(parts["train"])} rows')
     try:
         with FileLock(out/'.lock', timeout=0):
-            _same_run(out, made)
-            write_text(out/'args.yaml', yaml.safe_dump(asdict(config))); write_json(out/'provenance.json', made)
-            if pca: save_speaker_pca(pca, out/'speaker_pca.npz')
+            if not _same_run(out, made):
+                if pca: save_speaker_pca(pca, out/'speaker_pca.npz')
+                write_text(out/'args.yaml', yaml.safe_dump(asdict(config))); write_json(out/'provenance.json', made)
             _fit(parts, config, out, device)
     except Timeout: raise ConfigError('is in use by another process', file=out, remedy='Wait for it, or choose another folder') from None
     return out
 
-# %% ../nbs/50_train.ipynb #bdd81ca5
+# %% ../nbs/50_train.ipynb #ff352508
 def _fit(parts, config, out, device):
     "The epochs of `train`."
     model = make_model(config, len(set(parts['train'].labels))).to(device)
@@ -254,7 +255,7 @@ def _fit(parts, config, out, device):
         state = load_state(out/'resume.safetensors', modules, optimizer)
         history, best, start = state['history'], state['best'], len(state['history']); scheduler.load_state_dict(state['scheduler'])
     steps = len(parts['train'])//config.batch_size
-    with tqdm(total=epochs*steps, initial=start*steps, desc=out.name, unit='step', disable=start >= epochs) as bar:
+    with tqdm(total=epochs*steps, initial=start*steps, desc=out.name, unit='step', mininterval=1, disable=start >= epochs) as bar:
         for epoch in range(start, epochs):
             began, lr = time.perf_counter(), optimizer.param_groups[0]['lr']
             loss = train_epoch(model, parts['train'], config, optimizer, epoch, device, ema, bar.update)
