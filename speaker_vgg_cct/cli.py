@@ -7,7 +7,7 @@ __all__ = ['app', 'DatasetsDir', 'Out', 'Jobs', 'Device', 'Corpora', 'Task', 'Pr
            'main', 'verb', 'told', 'corpora', 'spectrograms', 'embeddings', 'split', 'with_config', 'train', 'eval_',
            'run_experiment', 'places', 'experiment', 'report']
 
-# %% ../nbs/90_cli.ipynb #37b4b79f
+# %% ../nbs/90_cli.ipynb #f33b65ad
 import inspect, re, shlex, shutil, sys
 from dataclasses import fields
 from functools import wraps
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import nbformat, pandas as pd, typer
+from nbclient.exceptions import DeadKernelError
 from PIL import Image
 
 from .augment import KINDS, augmented_log_mel, parse_kinds
@@ -30,7 +31,7 @@ from .split import load_split, make_split, save_split, split_folder
 from .synth import build
 from .train import Config, load_config, load_run, make_model, train as train_run
 
-# %% ../nbs/90_cli.ipynb #1c0750cd
+# %% ../nbs/90_cli.ipynb #6fa263df
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode='markdown',
                   help='Cross-corpus speech emotion recognition: from folders of speech to a report. `speaker-vgg-cct VERB --help` shows an example of each verb.')
 
@@ -43,6 +44,7 @@ def verb(f):
     def run(*args, **kwargs):
         try: return f(*args, **kwargs)
         except SVCError as e: typer.echo(f'error: {e}', err=True); raise typer.Exit(1)
+        except KeyboardInterrupt: typer.echo('interrupted: the same command goes on where it stopped', err=True); raise typer.Exit(130)
     app.command(f.__name__.rstrip('_'))(run)
     return f
 
@@ -237,7 +239,7 @@ def eval_(
     m = evaluate(model_path, _parts(s, table, config, features, jobs)[0]['test'], device)
     for k, v in m.items(): typer.echo(f'{k:24}{v:8.2f}' if isinstance(v, float) else f'{k:24}{v:8}')
 
-# %% ../nbs/90_cli.ipynb #bef3b638
+# %% ../nbs/90_cli.ipynb #c3fa4de3
 def run_experiment(
     test_corpus:str, corpora, out, results, options:dict,
     seed:int=0,
@@ -254,6 +256,7 @@ def run_experiment(
         except papermill.PapermillExecutionError as e:
             shutil.copy(t, page.with_suffix('.failed.ipynb'))
             raise SVCError(f'the experiment failed: {e.ename}: {e.evalue}', file=page.with_suffix('.failed.ipynb'), remedy='Open it: the cell that failed is marked') from None
+        except DeadKernelError: raise SVCError('the experiment was stopped from outside', file=test_corpus, remedy='The same command goes on where it stopped') from None
         _finish(t, f'{test_corpus} held out, seed {seed}')
     return page
 

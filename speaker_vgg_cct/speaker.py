@@ -6,7 +6,8 @@
 __all__ = ['ENCODERS', 'FIT_ON', 'Resemblyzer', 'get_encoder', 'SpeakerPCA', 'fit_speaker_pca', 'save_speaker_pca',
            'load_speaker_pca', 'voice_map', 'plot_voices']
 
-# %% ../nbs/22_speaker.ipynb #bc60ef34
+# %% ../nbs/22_speaker.ipynb #0d63c397
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,13 +18,15 @@ from sklearn.manifold import MDS, TSNE
 
 from .core import ConfigError, StoreError, atomic, choose, make_rng
 
-# %% ../nbs/22_speaker.ipynb #719e2202
+# %% ../nbs/22_speaker.ipynb #4900a9d8
 class Resemblyzer:
     "Resemblyzer's voice encoder. An encoder is any object with `name`, `dim` and `embed`."
     name, dim = 'resemblyzer', 256
 
     def __init__(self, device:str='cpu'):
-        from resemblyzer import VoiceEncoder # imports librosa and webrtcvad: only when it is needed
+        with warnings.catch_warnings(): # webrtcvad announces the end of pkg_resources, which its users can do nothing about
+            warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
+            from resemblyzer import VoiceEncoder # imports librosa too: only when it is needed
         self.encoder = VoiceEncoder(device, verbose=False)
 
     def embed(self,

@@ -85,6 +85,12 @@ def test_again_gives_the_same_and_adds_nothing(reported, corpora, tmp_path):
     pd.testing.assert_frame_equal(old, new.drop(columns='command'))
 
 
+def test_an_error_in_the_notebook_is_the_commands(corpora, tmp_path):
+    shown = cli('experiment', '--test-corpus', 'SYNTH_D', '--corpora', corpora, '--out', tmp_path, '--results', tmp_path/'results', status=1)
+    assert 'error: ' in shown and 'SplitError: unknown test corpus' in shown and 'Traceback' not in shown
+    assert not (tmp_path/'results'/'runs.csv').exists() and list(tmp_path.rglob('*.failed.ipynb'))
+
+
 def test_errors_are_one_line(tmp_path):
     (tmp_path/'empty').mkdir()
     for args in (('corpora', tmp_path/'empty', '--out', tmp_path/'o'), ('train', tmp_path), ('eval', tmp_path, '--data-test-path', tmp_path)):
