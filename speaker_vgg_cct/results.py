@@ -6,8 +6,8 @@
 __all__ = ['KEY', 'COLUMNS', 'result_row', 'read_table', 'append_runs', 'read_runs', 'run_name', 'save_aggregates',
            'load_aggregates']
 
-# %% ../nbs/65_results.ipynb #3261dd7b
-import json
+# %% ../nbs/65_results.ipynb #adfd5f95
+import json, re
 from pathlib import Path
 
 import numpy as np, pandas as pd
@@ -16,7 +16,7 @@ from sklearn.metrics import confusion_matrix
 
 from .core import StoreError, atomic
 
-# %% ../nbs/65_results.ipynb #8c0fbfa4
+# %% ../nbs/65_results.ipynb #9632d4f0
 KEY = ['system', 'test_corpus', 'label_hash', 'split_hash', 'config_hash', 'seed'] # what makes a run that run
 COLUMNS = ['test_corpus', 'train_corpora', 'task', 'system', 'setting', 'seed', 'n', 'speakers', 'uar', 'uar_low', 'uar_high', 'accuracy', 'macro_f1',
            'synthetic', 'augmentation', 'balance', 'label_hash', 'split_hash', 'config_hash', 'commit', 'command']
@@ -24,12 +24,13 @@ COLUMNS = ['test_corpus', 'train_corpora', 'task', 'system', 'setting', 'seed', 
 def result_row(
     made:dict, # a run's `provenance.json`
     metrics:dict, # of `evaluate.evaluate`, or of a baseline or floor
-    system:str=None, # what was tested; None: the run's model
+    system:str=None, # what was tested; None: the run's model, with the augmentation that it was trained with
     synthetic:bool=False, # were the corpora synthetic
 )->dict:
     "A row of the table. A baseline or floor belongs to its split, so it carries no configuration."
     s, bare = made['split'], system is not None
-    row = dict(test_corpus=s['test_corpus'], train_corpora='+'.join(s['train_corpora']), task=s['task'], system=system or made['model'], setting='inductive' if bare else made['setting'],
+    model = made['model'] + ('' if s['augmentation'] == 'no_aug' else f", {s['augmentation']}")
+    row = dict(test_corpus=s['test_corpus'], train_corpora='+'.join(s['train_corpora']), task=s['task'], system=system or model, setting='inductive' if bare else made['setting'],
                seed=s['seed'], synthetic=synthetic, augmentation=s['augmentation'], balance=s['balance'], label_hash=made['label_hash'], split_hash=made['split_hash'],
                config_hash='' if bare else made['config_hash'], commit=made['commit'], command=made.get('command', ''))
     return row | {k: v for k, v in metrics.items() if k in COLUMNS or k.startswith('recall_')}
@@ -78,10 +79,11 @@ def read_runs(
     if not tables: return pd.DataFrame(columns=COLUMNS)
     return pd.concat(tables, ignore_index=True).drop_duplicates(KEY, keep='last', ignore_index=True)
 
-# %% ../nbs/65_results.ipynb #be5e924a
+# %% ../nbs/65_results.ipynb #793a5843
 def run_name(row:dict)->str:
     "A readable and unique name of a row's run."
-    return f"{row['test_corpus']}-{row['system']}-{str(row['split_hash'])[:6]}-{str(row['config_hash'])[:6]}-seed{row['seed']}"
+    system = re.sub(r'\W+', '-', row['system'])
+    return f"{row['test_corpus']}-{system}-{str(row['split_hash'])[:6]}-{str(row['config_hash'])[:6]}-seed{row['seed']}"
 
 def save_aggregates(
     out, # a run folder that was evaluated
