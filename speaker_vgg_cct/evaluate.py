@@ -94,7 +94,7 @@ def plot_confusion(
     if alone: ax.figure.tight_layout()
     return ax.figure
 
-# %% ../nbs/60_evaluate.ipynb #a1b05621
+# %% ../nbs/60_evaluate.ipynb #ad809aa9
 def predictions(
     logits:np.ndarray, # float [clips, classes]
     data, # the `data.ClipData` they belong to
@@ -110,7 +110,7 @@ def evaluate(
     out, # the run folder
     data, # the test part: `data.ClipData`
     device:str='auto',
-)->dict: # as of `judge`
+)->dict: # as of `judge`, and the `setting`: `inductive` or `transductive`
     "Tests the best epoch of a run; writes `predictions.csv`, `performance.yaml` and `conf_matrix.png` into its folder."
     out = Path(out); device = pick_device(device); model, config, _, made = load_run(out, device)
     if model.takes_speaker and data.speaker.shape[1] != model.speaker_dim:
@@ -118,9 +118,9 @@ def evaluate(
     classes, truth = made['classes'], data.labels
     table = predictions(predict_logits(model, data, config, device), data, classes)
     guess = table.prediction.map(classes.index).to_numpy()
-    m = judge(truth, guess, data.rows.speaker, classes)
+    m = judge(truth, guess, data.rows.speaker, classes) | {'setting': made['setting']}
     with atomic(out/'predictions.csv') as tmp: table.to_csv(tmp, index=False)
-    fig = plot_confusion(confusion_matrix(truth, guess, labels=range(len(classes))), classes, made['split']['test_corpus'])
+    fig = plot_confusion(confusion_matrix(truth, guess, labels=range(len(classes))), classes, f"{made['split']['test_corpus']} ({made['setting']})")
     with atomic(out/'conf_matrix.png') as tmp: fig.savefig(tmp)
     plt.close(fig)
     write_text(out/'performance.yaml', yaml.safe_dump(m))

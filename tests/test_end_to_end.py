@@ -1,6 +1,5 @@
 "The whole path as a user walks it: corpora, verbs, an experiment, a site; and twice the same."
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +82,15 @@ def test_again_gives_the_same_and_adds_nothing(reported, corpora, tmp_path):
     old, new = pd.read_csv(out/'results'/'runs.csv'), pd.read_csv(tmp_path/'results'/'runs.csv')
     old = old[old.test_corpus == 'SYNTH_A'].reset_index(drop=True).drop(columns='command')
     pd.testing.assert_frame_equal(old, new.drop(columns='command'))
+
+
+def test_a_projection_that_saw_the_test_corpus_is_marked(corpora, tmp_path):
+    "The reference's way, on request: every output says that it is transductive."
+    page = cli('experiment', '--test-corpus', 'SYNTH_A', '--corpora', corpora, '--out', tmp_path, '--results', tmp_path/'results', '--preset', 'quick',
+               '--epochs', 1, '--warmup-epochs', 0, '--fit-on', 'all', '--device', 'cpu').strip().splitlines()[-1]
+    assert pd.read_csv(tmp_path/'results'/'runs.csv').set_index('system').setting['speaker_vgg_cct_end_to_end_2_7x2_112'] == 'transductive'
+    assert yaml.safe_load(next(tmp_path.rglob('performance.yaml')).read_text())['setting'] == 'transductive'
+    assert '**transductive**' in Path(page).read_text() and '**inductive**' not in Path(page).read_text()
 
 
 def test_an_error_in_the_notebook_is_the_commands(corpora, tmp_path):
