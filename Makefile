@@ -30,7 +30,8 @@ report: $(ENV) ## run every held-out corpus and render the site: CORPORA= PRESET
 		$(if $(PRESET),--preset '$(PRESET)') $(if $(TASK),--task '$(TASK)') $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(JOBS),--jobs '$(JOBS)')
 
 test: $(ENV) export-check ## check that notebooks and modules agree, then run the tests of both
-	$(BIN)/nbdev_test --n_workers 2 --timing
+	@# two notebooks at a time, so one thread each: more would only wait for each other
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing
 	$(BIN)/pytest -q tests
 
 export-check: $(ENV) # the modules are made anew from the notebooks, so that a stale one shows too

@@ -7,20 +7,21 @@ __all__ = ['app', 'DatasetsDir', 'Out', 'Jobs', 'Device', 'Corpora', 'Task', 'Pr
            'main', 'verb', 'told', 'corpora', 'spectrograms', 'embeddings', 'split', 'with_config', 'train', 'eval_',
            'run_experiment', 'places', 'experiment', 'report']
 
-# %% ../nbs/90_cli.ipynb #f33b65ad
+# %% ../nbs/90_cli.ipynb #ea0f4a1a
 import inspect, re, shlex, shutil, sys
 from dataclasses import fields
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Optional
 
 import nbformat, pandas as pd, typer
 from nbclient.exceptions import DeadKernelError
 from PIL import Image
+from tqdm import tqdm
 
 from .augment import KINDS, augmented_log_mel, parse_kinds
 from .audio import load_audio
-from .core import ConfigError, SVCError, StoreError, atomic
+from .core import ConfigError, SVCError, StoreError, atomic, in_parallel
 from .corpora import label_counts, load_manifest, read_corpora, save_manifest
 from .data import prepare, store_pictures, store_voices
 from .evaluate import evaluate
@@ -80,7 +81,7 @@ def corpora(
     typer.echo(f'{len(table)} clips in {manifest or out/"manifest.csv"}; {len(report)} problem(s) in {out/"integrity.csv"}')
     if len(report): typer.echo(report.groupby(['corpus', 'problem']).size().rename('clips').to_string())
 
-# %% ../nbs/90_cli.ipynb #7c6a56cb
+# %% ../nbs/90_cli.ipynb #91c743d0
 @verb
 def spectrograms(
     datasets_dir:DatasetsDir = Path('datasets'),
@@ -98,15 +99,13 @@ def spectrograms(
     """Write pictures of all clips, plain and augmented, as JPEG files.
 
     Example: `speaker-vgg-cct spectrograms --datasets-dir datasets --augmentations mask,maskfreq`"""
-    from joblib import Parallel, delayed
-    from tqdm import tqdm
     table, _ = _manifest(datasets_dir, out, jobs); kinds = parse_kinds(augmentations)
     maps = [m for m, wanted in (('magma', spectrogram), ('jet', colored_spectrogram)) if wanted]
     if not maps: raise ConfigError('no pictures are asked for', value='--no-spectrogram', remedy='Add --colored-spectrogram')
     PictureParams(window=window, layout=layout, size=size) # refuses wrong values before hours of work
     root = pictures_dir or datasets_dir
-    work = (delayed(_write_pictures)(row, root, maps, kinds, window, layout, size, seed, overwrite) for row in table.to_dict('records'))
-    made = sum(tqdm(Parallel(n_jobs=jobs, return_as='generator')(work), total=len(table), unit='clip', desc='pictures'))
+    write = partial(_write_pictures, root=root, maps=maps, kinds=kinds, window=window, layout=layout, size=size, seed=seed, overwrite=overwrite)
+    made = sum(tqdm(in_parallel(write, table.to_dict('records'), jobs), total=len(table), unit='clip', desc='pictures'))
     typer.echo(f'{made} pictures written below {root}')
 
 def _write_pictures(row, root, maps, kinds, window, layout, size, seed, overwrite)->int:

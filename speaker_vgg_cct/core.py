@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['EMOTIONS', 'SYNONYMS', 'TASKS', 'SVCError', 'CorpusError', 'AudioError', 'SplitError', 'LeakageError', 'ConfigError',
            'StoreError', 'choose', 'emotion_name', 'Task', 'digest', 'get_task', 'make_rng', 'atomic', 'write_text',
-           'write_json', 'git_commit', 'provenance']
+           'write_json', 'in_parallel', 'git_commit', 'provenance']
 
-# %% ../nbs/00_core.ipynb #32e0d077
+# %% ../nbs/00_core.ipynb #5de40e0e
 import hashlib, json, os, platform, subprocess, sys, tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+from joblib import Parallel, delayed
 
 # %% ../nbs/00_core.ipynb #c66abc68
 class SVCError(Exception):
@@ -148,6 +149,15 @@ def write_text(path, text:str):
 def write_json(path, obj):
     "Writes `obj` as JSON to `path`, whole or not at all."
     write_text(path, json.dumps(obj, indent=1, default=str) + '\n')
+
+# %% ../nbs/00_core.ipynb #a1b18e03
+def in_parallel(
+    function, # of one item; it is sent to other processes
+    items,
+    jobs:int=-1, # processes, -1: one a core
+): # a generator of results, in the order of the items
+    "`function` of each item, on as many cores as asked for; holds a few results at a time."
+    return Parallel(n_jobs=jobs, return_as='generator', idle_worker_timeout=10)(delayed(function)(i) for i in items)
 
 # %% ../nbs/00_core.ipynb #399c20ba
 _here = Path(__file__).parent if '__file__' in globals() else Path.cwd() # a notebook has no file

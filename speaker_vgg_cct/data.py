@@ -6,20 +6,20 @@
 __all__ = ['IMAGENET', 'Store', 'fill', 'checked_samples', 'ClipPicture', 'ClipVoice', 'picture_keys', 'store_pictures',
            'store_voices', 'ClipData', 'batches', 'prepare', 'to_input', 'colour_table']
 
-# %% ../nbs/31_data.ipynb #c83cc423
+# %% ../nbs/31_data.ipynb #0b0958b5
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
-from joblib import Parallel, delayed
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 from tqdm import tqdm
 
 from .audio import load_audio, samples_hash
 from .augment import augmented_log_mel
-from .core import AudioError, StoreError, Task, atomic, digest, write_json
+from .core import AudioError, StoreError, Task, atomic, digest, in_parallel, write_json
 from .speaker import SpeakerPCA, fit_speaker_pca, get_encoder
 from .spectrogram import PictureParams, clip_picture, colour, picture, trim_silence
 
@@ -67,7 +67,7 @@ class Store:
         except KeyError as e: raise StoreError('has no array of this key', file=self.folder, value=e.args[0], remedy='Compute the features of this clip first') from None
         return np.stack([self._map(s)[r] for s, r in places])
 
-# %% ../nbs/31_data.ipynb #ada6e990
+# %% ../nbs/31_data.ipynb #4e69d0b8
 def _try(compute, item):
     try: return compute(item)
     except AudioError as e: return e
@@ -85,7 +85,7 @@ def fill(
     "Computes what the store lacks; raises one `AudioError` that lists every clip that failed."
     todo, bad = store.missing(items), []
     parts = [todo[i:i+shard] for i in range(0, len(todo), shard)]
-    work = Parallel(n_jobs=jobs if len(todo) > 32 else 1, return_as='generator')(delayed(_shard)(compute, [items[k] for k in p]) for p in parts)
+    work = in_parallel(partial(_shard, compute), ([items[k] for k in p] for p in parts), jobs if len(todo) > 32 else 1)
     with tqdm(total=len(todo), desc=what, unit='clip', disable=not todo) as bar:
         for keys, arrays in zip(parts, work):
             good = [(k, a) for k, a in zip(keys, arrays) if not isinstance(a, AudioError)]

@@ -8,18 +8,17 @@ __all__ = ['FRAME', 'PHONES', 'LANGUAGES', 'EMOTION_PROSODY', 'SPREAD', 'CUSTOM'
            'Speaker', 'make_speaker', 'portray', 'Segment', 'segments', 'tracks', 'contour', 'formants', 'speak',
            'Recording', 'record', 'utterance', 'clip', 'fingerprint', 'is_synthetic', 'is_current', 'render', 'build']
 
-# %% ../nbs/11_synth.ipynb #da265719
+# %% ../nbs/11_synth.ipynb #188d9b50
 import json, tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np, pandas as pd, soundfile as sf
-from joblib import Parallel, delayed
 from scipy.signal import butter, fftconvolve, lfilter, sosfilt
 from tqdm import tqdm
 
 from .audio import SAMPLE_RATE
-from .core import CorpusError, ConfigError, choose, digest, get_task, make_rng, write_text
+from .core import CorpusError, ConfigError, choose, digest, get_task, in_parallel, make_rng, write_text
 
 # %% ../nbs/11_synth.ipynb #8eaa0b27
 def glottal_flow(
@@ -353,7 +352,7 @@ def is_current(folder:Path, parameters:str)->bool:
     except ValueError: return False
     return made == {'parameters': parameters, 'content': fingerprint(folder)}
 
-# %% ../nbs/11_synth.ipynb #ecc3949f
+# %% ../nbs/11_synth.ipynb #2ea09fef
 def render(folder:Path, corpus:str, speakers:int, sentences:int, seed:int, jobs:int):
     "Writes `audio/*.wav` and `metadata.csv` of one corpus into `folder`."
     language = RECORDINGS[corpus].language
@@ -362,10 +361,10 @@ def render(folder:Path, corpus:str, speakers:int, sentences:int, seed:int, jobs:
     rows = pd.DataFrame([dict(file=f'audio/{people[i].name}_{e}_s{k + 1}.wav', emotion=e, speaker=people[i].name, gender=people[i].gender,
                               language=language, sentence=f's{k + 1}') for i, e, k in todo])
     (folder/'audio').mkdir(parents=True)
-    def one(i, e, k, file): # 16-bit integers, so that what is read is what was made
+    def one(clip): # 16-bit integers, so that what is read is what was made
+        (i, e, k), file = clip
         sf.write(folder/file, (utterance(corpus, i, e, k, seed)*32768).astype(np.int16), SAMPLE_RATE)
-    work = Parallel(jobs, return_as='generator')(delayed(one)(*t, f) for t, f in zip(todo, rows.file))
-    for _ in tqdm(work, total=len(todo), desc=corpus, unit='clip', leave=False): pass
+    for _ in tqdm(in_parallel(one, zip(todo, rows.file), jobs), total=len(todo), desc=corpus, unit='clip', leave=False): pass
     write_text(folder/'metadata.csv', rows.to_csv(index=False))
 
 # %% ../nbs/11_synth.ipynb #382abde5
