@@ -7,7 +7,7 @@ __all__ = ['app', 'DatasetsDir', 'Out', 'Jobs', 'Device', 'Corpora', 'Task', 'Pr
            'main', 'verb', 'told', 'corpora', 'spectrograms', 'embeddings', 'split', 'with_config', 'train', 'eval_',
            'run_experiment', 'places', 'experiment', 'report']
 
-# %% ../nbs/90_cli.ipynb #ea0f4a1a
+# %% ../nbs/90_cli.ipynb #5aa5dc73
 import inspect, re, shlex, shutil, sys
 from dataclasses import fields
 from functools import partial, wraps
@@ -23,7 +23,7 @@ from .augment import KINDS, augmented_log_mel, parse_kinds
 from .audio import load_audio
 from .core import ConfigError, SVCError, StoreError, atomic, in_parallel
 from .corpora import label_counts, load_manifest, read_corpora, save_manifest
-from .data import prepare, store_pictures, store_voices
+from .data import prepare, store_voices
 from .evaluate import evaluate
 from .report import build_site, project_root
 from .speaker import fit_speaker_pca, plot_voices, save_speaker_pca, voice_map

@@ -7,8 +7,8 @@ __all__ = ['EMOTIONS', 'SYNONYMS', 'TASKS', 'SVCError', 'CorpusError', 'AudioErr
            'StoreError', 'choose', 'emotion_name', 'Task', 'digest', 'get_task', 'make_rng', 'atomic', 'write_text',
            'write_json', 'in_parallel', 'git_commit', 'provenance']
 
-# %% ../nbs/00_core.ipynb #5de40e0e
-import hashlib, json, os, platform, subprocess, sys, tempfile
+# %% ../nbs/00_core.ipynb #a4d6543c
+import hashlib, json, os, platform, subprocess, tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches

@@ -6,7 +6,7 @@
 __all__ = ['IMAGENET', 'Store', 'fill', 'checked_samples', 'ClipPicture', 'ClipVoice', 'picture_keys', 'store_pictures',
            'store_voices', 'ClipData', 'batches', 'prepare', 'to_input', 'colour_table']
 
-# %% ../nbs/31_data.ipynb #0b0958b5
+# %% ../nbs/31_data.ipynb #a06d1b45
 import json
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from .audio import load_audio, samples_hash
 from .augment import augmented_log_mel
-from .core import AudioError, StoreError, Task, atomic, digest, in_parallel, write_json
-from .speaker import SpeakerPCA, fit_speaker_pca, get_encoder
+from .core import AudioError, StoreError, atomic, digest, in_parallel, write_json
+from .speaker import fit_speaker_pca, get_encoder
 from .spectrogram import PictureParams, clip_picture, colour, picture, trim_silence
 
 # %% ../nbs/31_data.ipynb #dc5b222e

@@ -6,14 +6,14 @@
 __all__ = ['BALANCES', 'task_for', 'validation_speakers', 'undersample', 'with_copies', 'fill_with_copies', 'make_split', 'audit',
            'split_hash', 'split_folder', 'save_split', 'load_split']
 
-# %% ../nbs/30_split.ipynb #9e40bab4
+# %% ../nbs/30_split.ipynb #1d64fde6
 import json
 from pathlib import Path
 
 import numpy as np, pandas as pd
 
 from .augment import GROUPS, KINDS, parse_kinds
-from .core import (EMOTIONS, LeakageError, SplitError, StoreError, Task, choose, digest, get_task, make_rng, atomic, write_json)
+from .core import (LeakageError, SplitError, StoreError, Task, choose, digest, get_task, make_rng, atomic, write_json)
 
 # %% ../nbs/30_split.ipynb #5013700b
 def task_for(

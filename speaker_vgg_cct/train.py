@@ -63,15 +63,14 @@ class Config:
         return PictureParams(layout=self.layout, window=self.window, cmap=self.cmap, jpeg=self.jpeg, seconds=self.seconds,
                              size=self.picture_size or (img_size[0] if img_size[0] == img_size[1] else tuple(img_size)))
 
-# %% ../nbs/50_train.ipynb #70c69641
+# %% ../nbs/50_train.ipynb #07bc0572
 _folders = [Path('configs')] + ([Path(__file__).parent.parent/'configs'] if '__file__' in globals() else [Path('../configs')])
 
 def _convert(value, field, file):
     "`value` as the type of a field of `Config`."
     if value is None or isinstance(value, str) and value.lower() in ('none', 'null', ''):
-        if field.default is None: return None
-        if field.name != 'cmap': raise ConfigError(f'{field.name} needs a value', file=file, value=value)
-        return None
+        if field.default is None or field.name == 'cmap': return None # no colour map: grey levels
+        raise ConfigError(f'{field.name} needs a value', file=file, value=value)
     try:
         if field.type is bool:
             if isinstance(value, str) and value.lower() in ('true', 'false'): return value.lower() == 'true'
@@ -89,7 +88,7 @@ def load_config(
     "The options of a preset or YAML file with overrides; raises `ConfigError` for unknown keys and values out of range."
     known = {f.name: f for f in fields(Config)}
     file = next((f for f in [Path(preset)] + [d/f'{preset}.yaml' for d in _folders] if f.is_file()), None)
-    if file is None: choose(preset, sorted({f.stem for d in _folders for f in d.glob('*.yaml')}), 'preset'); 
+    if file is None: choose(preset, sorted({f.stem for d in _folders for f in d.glob('*.yaml')}), 'preset')
     try: read = yaml.safe_load(file.read_text()) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as e: raise ConfigError(f'is not readable YAML: {e}', file=file) from None
     if not isinstance(read, dict): raise ConfigError('must hold a table of options', file=file, value=type(read).__name__)
