@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['equal_weights', 'svm_guess', 'egemaps', 'store_egemaps', 'run_baselines']
 
-# %% ../nbs/61_baselines.ipynb #041eef50
+# %% ../nbs/61_baselines.ipynb #0e9f280a
 from functools import lru_cache
 from importlib.util import find_spec
 
@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from .audio import SAMPLE_RATE
-from .data import Store, checked_samples, fill, store_voices
+from .data import Each, Store, checked_samples, fill, store_voices
 from .evaluate import judge
 
 # %% ../nbs/61_baselines.ipynb #9becd856
@@ -38,7 +38,7 @@ def svm_guess(
     svm = make_pipeline(StandardScaler(), SVC(C=1.0))
     return svm.fit(train_x, train_y, svc__sample_weight=equal_weights(train_corpora, train_y)).predict(test_x)
 
-# %% ../nbs/61_baselines.ipynb #d6dc70f5
+# %% ../nbs/61_baselines.ipynb #f8a1a159
 @lru_cache(maxsize=1)
 def _smile():
     import opensmile
@@ -57,18 +57,19 @@ def store_egemaps(
 )->Store: # arrays float32 [88], key: the hash of the samples
     "Computes and keeps the eGeMAPS functionals of all rows."
     records = rows[['clip', 'path', 'sha256']].to_dict('records')
-    return fill(Store(root, 'egemaps', {'set': 'eGeMAPSv02'}), dict(zip(rows.sha256, records)), egemaps, jobs, what='eGeMAPS')
+    return fill(Store(root, 'egemaps', {'set': 'eGeMAPSv02'}), dict(zip(rows.sha256, records)), Each(egemaps), jobs, what='eGeMAPS')
 
-# %% ../nbs/61_baselines.ipynb #c4bcf35f
+# %% ../nbs/61_baselines.ipynb #38dbf4db
 def run_baselines(
     parts:dict, # of `data.prepare`
     classes, # names in index order
     root, # folder of the stores
     encoder:str='resemblyzer',
     jobs:int=-1,
+    weights=None, # the encoder's file, if it takes one
 )->dict: # system → metrics of `evaluate.judge`
     "Baselines trained on the originals of the training part and judged on the test part."
-    stores = {'speaker embedding + SVM': lambda rows: store_voices(rows, root, encoder, jobs)}
+    stores = {'speaker embedding + SVM': lambda rows: store_voices(rows, root, encoder, weights, jobs)}
     if find_spec('opensmile'): stores['eGeMAPS + SVM'] = lambda rows: store_egemaps(rows, root, jobs)
     else: print("eGeMAPS + SVM is left out: pip install 'speaker_vgg_cct[baselines]'")
     train, test = parts['train'], parts['test']

@@ -94,7 +94,7 @@ def plot_confusion(
     if alone: ax.figure.tight_layout()
     return ax.figure
 
-# %% ../nbs/60_evaluate.ipynb #ad809aa9
+# %% ../nbs/60_evaluate.ipynb #f9152248
 def predictions(
     logits:np.ndarray, # float [clips, classes]
     data, # the `data.ClipData` they belong to
@@ -110,13 +110,16 @@ def evaluate(
     out, # the run folder
     data, # the test part: `data.ClipData`
     device:str='auto',
+    to=None, # the folder of what is written; None: the run folder
+    batch_size:int=None, # None: as in training's validation
+    **options, # override those of the run, see `train.load_run`
 )->dict: # as of `judge`, and the `setting`: `inductive` or `transductive`
-    "Tests the best epoch of a run; writes `predictions.csv`, `performance.yaml` and `conf_matrix.png` into its folder."
-    out = Path(out); device = pick_device(device); model, config, _, made = load_run(out, device)
+    "Tests the best epoch of a run; writes `predictions.csv`, `performance.yaml` and `conf_matrix.png`."
+    device = pick_device(device); model, config, _, made = load_run(out, device, **options); out = Path(to or out)
     if model.takes_speaker and data.speaker.shape[1] != model.speaker_dim:
         raise ConfigError('the data were prepared for another width of speaker vector', value=data.speaker.shape[1], remedy=f'Prepare them with width {model.speaker_dim}')
     classes, truth = made['classes'], data.labels
-    table = predictions(predict_logits(model, data, config, device), data, classes)
+    table = predictions(predict_logits(model, data, config, device, batch_size), data, classes)
     guess = table.prediction.map(classes.index).to_numpy()
     m = judge(truth, guess, data.rows.speaker, classes) | {'setting': made['setting']}
     with atomic(out/'predictions.csv') as tmp: table.to_csv(tmp, index=False)

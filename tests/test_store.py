@@ -7,14 +7,14 @@ import tracemalloc
 
 import numpy as np
 
-from speaker_vgg_cct.data import Store, fill
+from speaker_vgg_cct.data import Each, Store, fill
 
 # a store of 60 slow arrays; `jobs` processes, shards of 4
 SLOW = '''
 import sys, time, numpy as np
-from speaker_vgg_cct.data import Store, fill
+from speaker_vgg_cct.data import Each, Store, fill
 def compute(i): time.sleep(.02); return np.full(1000, i, np.int64)
-if __name__ == '__main__': fill(Store(sys.argv[1], 'slow', {}), {str(i): i for i in range(60)}, compute, jobs=1, shard=4)
+if __name__ == '__main__': fill(Store(sys.argv[1], 'slow', {}), {str(i): i for i in range(60)}, Each(compute), jobs=1, shard=4)
 '''
 
 
@@ -35,7 +35,7 @@ def test_killed_anywhere_it_is_whole_again(tmp_path):
         kept = len(store)
         assert kept % 4 == 0 and 0 < kept
         def again(i): computed.append(i); return compute(i)
-        fill(store, {str(i): i for i in range(60)}, again, jobs=1, shard=4)
+        fill(store, {str(i): i for i in range(60)}, Each(again), jobs=1, shard=4)
         assert len(computed) == 60 - kept
         assert (store[[str(i) for i in range(60)]] == np.arange(60)[:, None]).all()
 
@@ -51,7 +51,7 @@ def test_memory_does_not_grow_with_the_clips(tmp_path):
     "Sixteen times the clips, no more memory but the index of keys."
     def peak(n):
         store = Store(tmp_path, 'many', {'n': n}); tracemalloc.start()
-        fill(store, {str(i): i for i in range(n)}, lambda i: np.zeros(20_000, np.uint8) + i % 7, jobs=1, shard=32)
+        fill(store, {str(i): i for i in range(n)}, lambda items: [np.zeros(20_000, np.uint8) + i % 7 for i in items], jobs=1, shard=32)
         _, most = tracemalloc.get_traced_memory(); tracemalloc.stop()
         return most
     few, many = peak(250), peak(4000)

@@ -11,7 +11,7 @@ from speaker_vgg_cct.train import load_config, load_run, make_model, train
 
 ONE = dict(epochs=1, warmup_epochs=0, cooldown_epochs=0, batch_size=16)
 RUNS = {
-    'the paper recipe on a small model': ('paper', dict(model='speaker_vgg_cct_end_to_end_2_7x2_112'), {}),
+    'the paper recipe on a small model': ('paper', dict(model='speaker_vgg_cct_end_to_end_2_7x2_112', pretrained=False), {}),
     'grey pictures of a fixed duration': ('quick', dict(cmap='none', in_chans=1, seconds=1.5), {}),
     'no speaker': ('quick', dict(model='cct_2_7x2_112', mixup=0.4, cutmix=1.0), {}),
     'the speaker at a second level': ('quick', dict(model='speaker_vgg_cct_2_7x2_112', mixup=0.4, sched='step', opt='sgd', lr=0.01), {}),
