@@ -90,7 +90,7 @@ def _names_in_file(own, state, renames): # entry of the model → of the file; N
     name = lambda k: moved[p] + k[len(p):] if (p := _part_of(k, moved)) else None if _part_of(k, moved.values()) else k
     return {k: name(k) for k in own}
 
-# %% ../nbs/35_checkpoint.ipynb #cf98a26f
+# %% ../nbs/35_checkpoint.ipynb #716a4d93
 def _reshaped(name, given, mine, model):
     "A value of another shape, and what was done to it; None and the reason if nothing can be."
     if name.endswith('classifier.positional_emb') and given.ndim == 3 and given.shape[2] == mine.shape[2]:
@@ -98,7 +98,7 @@ def _reshaped(name, given, mine, model):
         if fitted is not None: return fitted, 'resized'
     if name == 'tokenizer.conv_layers.0.0.weight' and given.shape[2:] == mine.shape[2:] and given.shape[0] == mine.shape[0] and given.shape[1] == 3:
         return adapt_input_conv(model.in_chans, given), 'adapted'
-    if name in ('classifier.fc.weight', 'classifier.fc.bias') and given.shape[1:] == mine.shape[1:]: return None, 'new' # other classes
+    if name in ('classifier.fc.weight', 'classifier.fc.bias') and given.shape[0] != mine.shape[0]: return None, 'new' # other classes
     return None, f'{tuple(mine.shape)}, in the file {tuple(given.shape)}'
 
 def _same_table(given, mine):

@@ -8,7 +8,7 @@ __all__ = ['app', 'DatasetsDir', 'Out', 'Jobs', 'Device', 'SHORT', 'PANELS', 'AB
            'embeddings', 'split', 'config_option', 'with_config', 'train', 'eval_', 'run_experiment', 'places',
            'experiment', 'report']
 
-# %% ../nbs/90_cli.ipynb #b59129a9
+# %% ../nbs/90_cli.ipynb #8fc5931f
 import inspect, re, shlex, shutil, sys
 from dataclasses import fields
 from functools import partial, wraps
@@ -21,11 +21,12 @@ from nbclient.exceptions import DeadKernelError
 from PIL import Image
 from tqdm import tqdm
 
+from .audit import check, full_audit
 from .augment import KINDS, augmented_log_mel, parse_kinds
 from .audio import load_audio
 from .core import ConfigError, SVCError, StoreError, atomic, choose, in_parallel
 from .corpora import label_counts, load_manifest, read_corpora, save_manifest
-from .data import prepare, store_voices
+from .data import prepare, speakers_of, store_voices
 from .evaluate import evaluate
 from .report import build_site, project_root
 from .speaker import fit_speaker_pca, plot_voices, save_speaker_pca, voice_map
@@ -155,7 +156,7 @@ def embeddings(
         with atomic(out/'PCA_subjects_embedding_plot.png') as t: plot_voices(voice_map(x, table, method)).savefig(t)
         typer.echo(f'voices drawn in {out/"PCA_subjects_embedding_plot.png"}')
 
-# %% ../nbs/90_cli.ipynb #63180542
+# %% ../nbs/90_cli.ipynb #00fa7c48
 @verb
 def split(
     eval_dataset:Annotated[str, typer.Option(help='The corpus that is held out')],
@@ -175,11 +176,13 @@ def split(
     table, _ = _manifest(datasets_dir, out, jobs)
     names = 'all' if train_datasets == 'all' else [c.strip() for c in train_datasets.split(',')]
     s = make_split(table, eval_dataset, num_classes, names, percent_subject_validation, augmentation, balanced, seed)
-    folder = save_split(s, table, data_dir); save_manifest(table[table['clip'].isin(s['clip'])], folder/'manifest.csv')
+    shared = check(full_audit(s, table, out/'features', jobs=jobs)) # before anything is written
+    folder = save_split(s, table, data_dir); save_manifest(speakers_of(s, table), folder/'manifest.csv')
     typer.echo(pd.crosstab(s.part, s.label)[s.attrs['classes']].loc[['train', 'validation', 'test']].to_string())
+    typer.echo('shared between parts:\n' + shared.pivot(index='parts', columns='check', values='shared').to_string())
     typer.echo(f'validation speakers: {", ".join(s.attrs["validation_speakers"])}\nwritten to {folder}')
 
-# %% ../nbs/90_cli.ipynb #440b4dfe
+# %% ../nbs/90_cli.ipynb #06272d96
 SHORT = {'batch_size': '-b', 'workers': '-j'}
 PANELS = {f'{g.__doc__} (defaults where the preset says nothing)': g for g in Config.__bases__[::-1]}
 ABOUT = {name: about for g in PANELS.values() for name, about in docments(g).items()} # the comments beside the fields
@@ -229,7 +232,7 @@ def _agrees(s, num_classes, dataset):
 
 def _parts(s, table, config, features, jobs, pca=None):
     model = make_model(config, len(s.attrs['classes']))
-    return prepare(s, table, config.picture(model.img_size), features, model.speaker_dim, config.encoder, config.n_components, config.fit_on, jobs, config.weights, pca)
+    return prepare(s, table, config.picture(model.img_size), features, model.speaker_dim, **config.voice, jobs=jobs, pca=pca)
 
 Classes = Annotated[Optional[int], typer.Option(help='May be said; must be that of the split')]
 Dataset = Annotated[str, typer.Option('--dataset', '-d', help='May be said; must be a corpus of the split')]

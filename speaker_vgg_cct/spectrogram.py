@@ -69,7 +69,7 @@ def log_mel(
     "Log-mel spectrogram relative to the clip's maximum, 100 frames a second; raises `AudioError` below 25 ms."
     return to_db(mel_power(y, window))
 
-# %% ../nbs/20_spectrogram.ipynb #78ed86a8
+# %% ../nbs/20_spectrogram.ipynb #55783f57
 LAYOUTS, CMAPS = ('mel', 'reference'), ('magma', 'jet', None)
 
 @dataclass(frozen=True)
@@ -81,15 +81,17 @@ class PictureParams:
     size: int|tuple = 288 # pixels: a side, or (height, width); stored as the pair
     seconds: float|None = None # what the width shows; None squashes or stretches the whole clip
     jpeg: bool = False # pass it through a JPEG, as the reference implementation does
+    trim_db: float = 60. # dB below the loudest frame that count as silence at the ends
 
     def __post_init__(self):
         choose(self.window, WINDOWS, 'window'); choose(self.layout, LAYOUTS, 'layout'); choose(self.cmap, CMAPS, 'colour map')
         size = (self.size,)*2 if np.ndim(self.size) == 0 else tuple(self.size)
         if len(size) != 2 or not all(isinstance(s, (int, np.integer)) and s > 0 for s in size):
             raise ConfigError('not a size', value=self.size, remedy='Give one positive whole number, or (height, width)')
+        if not self.trim_db > 0: raise ConfigError('trim_db must lie above 0', value=self.trim_db, remedy='60, as in the reference, or less where recordings have a noisy room')
         if self.seconds is not None and not self.seconds*FRAME_RATE >= 1:
             raise ConfigError('not a duration', value=self.seconds, remedy='Give seconds, at least 0.01, or None')
-        object.__setattr__(self, 'size', tuple(map(int, size))) # one form for equal values, so that they have one hash
+        object.__setattr__(self, 'trim_db', float(self.trim_db)); object.__setattr__(self, 'size', tuple(map(int, size))) # one form for equal values, so that they have one hash
         if self.seconds is not None: object.__setattr__(self, 'seconds', float(self.seconds))
 
     @property
@@ -184,11 +186,11 @@ def picture(
     if p.cmap: img = colour(img, p.cmap)
     return through_jpeg(img) if p.jpeg else img
 
-# %% ../nbs/20_spectrogram.ipynb #b82da319
+# %% ../nbs/20_spectrogram.ipynb #eb8745e7
 def clip_picture(
     y:np.ndarray, # float [samples] at 16 kHz, as loaded
     params:PictureParams=PictureParams(), # what the picture is to be
 )->np.ndarray: # uint8 [H, W, 3] or [H, W]
     "Trim, log-mel and picture in one call; raises `AudioError` for a clip that is silent or shorter than one frame."
     p = params
-    return picture(log_mel(trim_silence(y), p.window), p.layout, p.cmap, p.size, p.seconds, p.jpeg)
+    return picture(log_mel(trim_silence(y, p.trim_db), p.window), p.layout, p.cmap, p.size, p.seconds, p.jpeg)

@@ -8,7 +8,7 @@ __all__ = ['Pair', 'Triple', 'FILES', 'ALIASES', 'OF_THE_SPLIT', 'RANGES', 'CHOI
            'make_model', 'model_input', 'pick_device', 'predict_logits', 'scores', 'SpeakerMixup', 'save_state',
            'load_state', 'seed_epoch', 'criterion_of', 'train_epoch', 'train', 'plot_curves', 'load_run']
 
-# %% ../nbs/50_train.ipynb #d1261c85
+# %% ../nbs/50_train.ipynb #351603ee
 import json, math, random, time
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
@@ -35,13 +35,13 @@ from tqdm import tqdm
 from .cct import FAMILY, TWINS
 from .checkpoint import hash_file, loaded_line
 from .core import ConfigError, StoreError, atomic, choose, digest, provenance, write_json, write_text
-from .data import IMAGENET, INTERPOLATIONS, Altered, ClipData, batches, prepare, to_input
+from .data import IMAGENET, INTERPOLATIONS, SAMPLING, Altered, ClipData, batches, prepare, to_input
 from .speaker import ENCODERS, FIT_ON, encoder_id, load_speaker_pca, save_speaker_pca
 from .speaker_cct import FUSIONS, SPEAKER_CCTS, SpeakerVGGCCT
 from .spectrogram import CMAPS, LAYOUTS, WINDOWS, PictureParams
 from .split import split_hash
 
-# %% ../nbs/50_train.ipynb #fefe0c51
+# %% ../nbs/50_train.ipynb #e1cdb980
 Pair, Triple = tuple[float, float], tuple[float, float, float]
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Pictures:
     jpeg: bool = False # through a JPEG, as in the reference
     picture_size: int = None # pixels a side, before the network's input is made of them; None: as the network
     seconds: float = None # what the width shows; None: the whole clip, squeezed or stretched
+    trim_db: float = 60.0 # decibels below the loudest frame that count as silence at the ends; less for a noisy room
     mean: Triple = IMAGENET[0] # what is taken from each channel, which range from 0 to 1
     std: Triple = IMAGENET[1] # what each channel is divided by
     interpolation: str = 'bicubic' # to the network's size: bicubic, bilinear, nearest
@@ -65,6 +66,8 @@ class Voices:
     weights: str = None # file of the encoder's weights, if it takes one
     n_components: int = None # of the projection; None: as many as data and network allow
     fit_on: str = 'train' # clips that the projection sees: train, or all as in the reference (transductive)
+    deviation: bool = False # how a clip departs from other clips of its speaker, in place of how it is (speaker-adapted)
+    enrol: int = None # how many of these clips; None: all
 
 @dataclass(frozen=True)
 class Network:
@@ -105,7 +108,7 @@ class Alterations:
     mixup_switch_prob: float = 0.5 # share of CutMix if there are both
     mixup_off_epoch: int = 0 # no mixing from this epoch on; 0: never off
 
-# %% ../nbs/50_train.ipynb #bd4bd8b3
+# %% ../nbs/50_train.ipynb #5064ca73
 @dataclass(frozen=True)
 class Learning:
     "Learning"
@@ -122,6 +125,7 @@ class Learning:
     opt_betas: Pair = None # betas of the optimizer; None: its own
     clip_grad: float = None # limit of the gradients; None: none
     clip_mode: str = 'norm' # what is limited: norm, value, agc
+    sampling: str = 'clips' # what is drawn equally often: clips, classes, or corpora and in them classes
     smoothing: float = 0.1 # of labels
     weights_regularization: bool = False # add the L1 norm of the head's weights to the loss
     model_ema: bool = False # judge the running average of the weights
@@ -149,7 +153,7 @@ class Schedule:
     lr_cycle_mul: float = 1.0 # each cycle is so many times as long
     lr_cycle_limit: int = 1 # cycles; more make a longer training
 
-# %% ../nbs/50_train.ipynb #54044f62
+# %% ../nbs/50_train.ipynb #13b433c9
 @dataclass(frozen=True)
 class Config(Schedule, Learning, Alterations, Network, Voices, Pictures):
     "The options of a run. Made by `load_config`."
@@ -169,8 +173,16 @@ class Config(Schedule, Learning, Alterations, Network, Voices, Pictures):
 
     def picture(self, img_size):
         "The pictures of this run, for a model that takes `img_size`."
-        return PictureParams(layout=self.layout, window=self.window, cmap=self.cmap, jpeg=self.jpeg, seconds=self.seconds,
+        return PictureParams(layout=self.layout, window=self.window, cmap=self.cmap, jpeg=self.jpeg, seconds=self.seconds, trim_db=self.trim_db,
                              size=self.picture_size or (img_size[0] if img_size[0] == img_size[1] else tuple(img_size)))
+
+    @property
+    def voice(self):
+        "What `data.prepare` is told of the speaker vectors."
+        return {k: getattr(self, k) for k in ('encoder', 'weights', 'n_components', 'fit_on', 'deviation', 'enrol')}
+
+    @property
+    def setting(self): "Of the results of a model that takes speaker vectors."; return 'speaker-adapted' if self.fit_on == 'train' and self.deviation and self.enrol != 0 else FIT_ON[self.fit_on]
 
 FILES = 'initial_checkpoint', 'weights'
 
@@ -236,15 +248,15 @@ def _understood(
     if (aside := [k for k in given if k in OF_THE_SPLIT]): print(f'{Path(file).name if file else "options"}: {", ".join(aside)} left aside, the split says them')
     return found
 
-# %% ../nbs/50_train.ipynb #1cc272e6
+# %% ../nbs/50_train.ipynb #ac00fbf5
 _any = math.inf
 RANGES = {'epochs': (1, _any), 'batch_size': (2, _any), 'validation_batch_size_multiplier': (1, _any), 'checkpoint_hist': (1, _any), 'recount': (1, _any), 'picture_size': (1, _any),
           'img_size': (1, _any), 'crop_pct': (.1, 1), 'std': (1e-6, _any), 'scale': (1e-3, 1), 'ratio': (1e-3, _any), 'cutmix_minmax': (0, 1), 'lr_noise': (0, 1),
-          'opt_betas': (0, 1), 'lr_cycle_mul': (1e-3, _any), 'lr_cycle_limit': (1, _any), 'decay_epochs': (1, _any), 'lr_noise_pct': (1e-3, _any)}
+          'opt_betas': (0, 1), 'lr_cycle_mul': (1e-3, _any), 'lr_cycle_limit': (1, _any), 'decay_epochs': (1, _any), 'lr_noise_pct': (1e-3, _any), 'trim_db': (1, _any), 'enrol': (0, _any)}
 RANGES |= {k: (0, 1) for k in 'drop attn_drop drop_path hflip vflip reprob smoothing mixup_prob mixup_switch_prob model_ema_decay'.split()}
 RANGES |= {k: (0, _any) for k in ('lr min_lr warmup_lr weight_decay momentum opt_eps clip_grad workers mixup cutmix mixup_off_epoch aug_splits color_jitter lr_noise_std '
                                   'warmup_epochs cooldown_epochs patience_epochs decay_rate').split()}
-CHOICES = {'in_chans': (1, 3), 'layout': LAYOUTS, 'window': WINDOWS, 'cmap': CMAPS, 'encoder': ENCODERS, 'fit_on': FIT_ON, 'interpolation': INTERPOLATIONS, 'train_interpolation': ('random', *INTERPOLATIONS),
+CHOICES = {'in_chans': (1, 3), 'layout': LAYOUTS, 'window': WINDOWS, 'cmap': CMAPS, 'encoder': ENCODERS, 'fit_on': FIT_ON, 'sampling': SAMPLING, 'interpolation': INTERPOLATIONS, 'train_interpolation': ('random', *INTERPOLATIONS),
            'fusion': (None, *FUSIONS), 'model': [*FAMILY, *TWINS, *SPEAKER_CCTS], 'opt': list_optimizers(), 'remode': ('const', 'rand', 'pixel'), 'mixup_mode': ('batch', 'elem', 'pair'), 'clip_mode': ('norm', 'value', 'agc'),
            'sched': ('cosine', 'tanh', 'step', 'poly', 'plateau', 'constant'), 'eval_metric': ('uar', 'top1', 'loss')}
 
@@ -390,7 +402,7 @@ def load_state(path, modules:dict, optimizer)->dict:
     optimizer.load_state_dict({'state': moments, 'param_groups': state.pop('groups')})
     return state
 
-# %% ../nbs/50_train.ipynb #3e165a78
+# %% ../nbs/50_train.ipynb #e81c008e
 def seed_epoch(seed:int, epoch:int):
     "Seeds every generator that an epoch draws from; timm's Mixup uses NumPy's global one, its RandomErasing Python's."
     n = int(digest(seed, 'epoch', epoch), 16)
@@ -412,7 +424,7 @@ def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=la
     if config.alters: data = Altered(data, image_transform(config, model.img_size), config.cmap if config.in_chans == 3 else None, max(1, config.views), (config.seed, epoch))
     total, count = 0.0, 0
     # the last, smaller batch is left out, as in the reference; an odd one could not be mixed
-    for batch in batches(data, config.batch_size, True, torch.Generator().manual_seed(int(digest(config.seed, epoch), 16) % 2**63), True, config.workers):
+    for batch in batches(data, config.batch_size, True, torch.Generator().manual_seed(int(digest(config.seed, epoch), 16) % 2**63), True, config.workers, config.sampling):
         inputs, target = model_input(batch, model, config, device, training=True)
         inputs = (erase(inputs[0]), *inputs[1:])
         if mix:
@@ -428,7 +440,7 @@ def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=la
         total += loss.item()*len(target); count += len(target); tick()
     return total/count
 
-# %% ../nbs/50_train.ipynb #ac6c246e
+# %% ../nbs/50_train.ipynb #596401a1
 def _same_run(folder, made)->bool: # is the run there already; its provenance then stays that of its beginning
     "Refuses a folder that holds the run of another configuration or split."
     f = folder/'provenance.json'
@@ -456,7 +468,7 @@ def train(
     "Trains, or goes on training, and keeps the weights of the best epoch on validation speakers."
     out = Path(out); out.mkdir(parents=True, exist_ok=True); device = pick_device(device)
     attrs = split.attrs
-    made = provenance(**more, model=config.model, classes=attrs['classes'], setting=pca.setting if pca else 'inductive', config_hash=config.hash,
+    made = provenance(**more, model=config.model, classes=attrs['classes'], setting=config.setting if pca else 'inductive', config_hash=config.hash,
                       label_hash=attrs['label_hash'], split_hash=split_hash(split), **({'encoder': encoder_id(config.encoder, config.weights)} if pca else {}), split={k: v for k, v in attrs.items() if k not in ('classes', 'label_hash')})
     if len(parts['train']) < config.batch_size: raise ConfigError('batch_size is larger than the training part', value=config.batch_size, remedy=f'It has {len(parts["train"])} rows')
     try:

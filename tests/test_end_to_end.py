@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from speaker_vgg_cct.baselines import BASELINES, baseline_setting
 from speaker_vgg_cct.synth import build
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,8 +40,8 @@ def test_results_table(reported):
     out, _ = reported
     table = pd.read_csv(out/'results'/'runs.csv')
     assert sorted(set(table.test_corpus)) == ['SYNTH_A', 'SYNTH_B'] and len(table) == 2*table.system.nunique()
-    assert {'chance', 'majority', 'speaker embedding + SVM', MODEL} <= set(table.system) <= {'chance', 'majority', 'speaker embedding + SVM', 'eGeMAPS + SVM', MODEL}
-    assert set(table.setting) == {'inductive'} and table.synthetic.all()
+    assert {'chance', 'majority', 'speaker embedding + SVM', MODEL} <= set(table.system) <= {'chance', 'majority', *BASELINES, MODEL}
+    assert {s: set(t.setting) for s, t in table.groupby('system')} == {s: {baseline_setting(s) if s in BASELINES else 'inductive'} for s in table.system} and table.synthetic.all()
     run = table[table.uar_low.notna()]
     assert ((run.uar_low <= run.uar) & (run.uar <= run.uar_high)).all()
     for _, row in run.iterrows():
