@@ -182,7 +182,7 @@ def split(
     typer.echo('shared between parts:\n' + shared.pivot(index='parts', columns='check', values='shared').to_string())
     typer.echo(f'validation speakers: {", ".join(s.attrs["validation_speakers"])}\nwritten to {folder}')
 
-# %% ../nbs/90_cli.ipynb #06272d96
+# %% ../nbs/90_cli.ipynb #421d8569
 SHORT = {'batch_size': '-b', 'workers': '-j'}
 PANELS = {f'{g.__doc__} (defaults where the preset says nothing)': g for g in Config.__bases__[::-1]}
 ABOUT = {name: about for g in PANELS.values() for name, about in docments(g).items()} # the comments beside the fields
@@ -216,6 +216,7 @@ def with_config(
     run.__annotations__ = {p.name: p.annotation for p in own + extra}
     return run
 
+# %% ../nbs/90_cli.ipynb #8711a2fb
 def _split_of(folder):
     "A split and its manifest, from its folder or the reference's `train_data` or `eval_data` below it."
     folder = Path(folder); folder = folder.parent if folder.name in ('train_data', 'eval_data') else folder
@@ -238,6 +239,7 @@ Classes = Annotated[Optional[int], typer.Option(help='May be said; must be that 
 Dataset = Annotated[str, typer.Option('--dataset', '-d', help='May be said; must be a corpus of the split')]
 Features = Annotated[Path, typer.Option(help='Folder of the feature stores')]
 
+# %% ../nbs/90_cli.ipynb #7e7434de
 @verb
 @with_config
 def train(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['EMOTIONS', 'SYNONYMS', 'TASKS', 'SVCError', 'CorpusError', 'AudioError', 'SplitError', 'LeakageError', 'ConfigError',
-           'StoreError', 'choose', 'emotion_name', 'Task', 'digest', 'get_task', 'make_rng', 'atomic', 'write_text',
-           'write_json', 'in_parallel', 'git_commit', 'provenance']
+           'StoreError', 'choose', 'emotion_name', 'Task', 'digest', 'hash_file', 'get_task', 'make_rng', 'atomic',
+           'write_text', 'write_json', 'in_parallel', 'git_commit', 'provenance']
 
 # %% ../nbs/00_core.ipynb #a4d6543c
 import hashlib, json, os, platform, subprocess, tempfile
@@ -101,6 +101,11 @@ def digest(
         h.update(p if isinstance(p, bytes) else json.dumps(p, sort_keys=True, default=str).encode())
         h.update(b'\0')
     return h.hexdigest()[:16]
+
+# %% ../nbs/00_core.ipynb #cd576d39
+def hash_file(path)->str: # SHA-256, 64 hex digits
+    "The hash of a file's bytes."
+    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../nbs/00_core.ipynb #15e57cf1
 _same = lambda *names: tuple((n, n) for n in names)

@@ -7,8 +7,8 @@ __all__ = ['BUCKETS', 'LAYERS', 'ENCODERS', 'FIT_ON', 'mel_frames', 'Resemblyzer
            'VGGVoxNet', 'keras_layout', 'load_vggvox', 'save_vggvox', 'VGGVox', 'get_encoder', 'encoder_id',
            'SpeakerPCA', 'fit_speaker_pca', 'save_speaker_pca', 'load_speaker_pca', 'voice_map', 'plot_voices']
 
-# %% ../nbs/22_speaker.ipynb #68d78fd8
-import hashlib, warnings
+# %% ../nbs/22_speaker.ipynb #a43ffb12
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import MDS, TSNE
 from torch import nn
 
-from .core import ConfigError, StoreError, atomic, choose, digest, make_rng
+from .core import ConfigError, StoreError, atomic, choose, digest, hash_file, make_rng
 
 # %% ../nbs/22_speaker.ipynb #933c2415
 def _full_precision(): return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
@@ -241,7 +241,7 @@ class VGGVox:
                 with torch.inference_mode(), _full_precision(): out[some] = self.net(x).cpu().numpy()
         return out
 
-# %% ../nbs/22_speaker.ipynb #36eebb2e
+# %% ../nbs/22_speaker.ipynb #113fe622
 ENCODERS = {e.name: e for e in (Resemblyzer, VGGVox)}
 
 def _weights_file(name, weights): # → resolved path and what shows that it was changed, or ()
@@ -260,7 +260,7 @@ def _encoder(name, device, path=None, *changed): return ENCODERS[name](*([path] 
 
 @lru_cache(maxsize=8)
 def _sha256(path, *changed):
-    with path.open('rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()[:16]
+    return hash_file(path)[:16]
 
 # %% ../nbs/22_speaker.ipynb #acf998d7
 def get_encoder(

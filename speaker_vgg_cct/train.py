@@ -8,7 +8,7 @@ __all__ = ['Pair', 'Triple', 'FILES', 'ALIASES', 'OF_THE_SPLIT', 'RANGES', 'CHOI
            'make_model', 'model_input', 'pick_device', 'predict_logits', 'scores', 'SpeakerMixup', 'save_state',
            'load_state', 'seed_epoch', 'criterion_of', 'train_epoch', 'train', 'plot_curves', 'load_run']
 
-# %% ../nbs/50_train.ipynb #351603ee
+# %% ../nbs/50_train.ipynb #6bc0053e
 import json, math, random, time
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
@@ -32,9 +32,10 @@ from timm.scheduler.scheduler_factory import scheduler_kwargs
 from timm.utils import ModelEmaV3, dispatch_clip_grad
 from tqdm import tqdm
 
+from .adapt import weakest_setting
 from .cct import FAMILY, TWINS
-from .checkpoint import hash_file, loaded_line
-from .core import ConfigError, StoreError, atomic, choose, digest, provenance, write_json, write_text
+from .checkpoint import loaded_line
+from .core import ConfigError, StoreError, atomic, choose, digest, hash_file, provenance, write_json, write_text
 from .data import IMAGENET, INTERPOLATIONS, SAMPLING, Altered, ClipData, batches, prepare, to_input
 from .speaker import ENCODERS, FIT_ON, encoder_id, load_speaker_pca, save_speaker_pca
 from .speaker_cct import FUSIONS, SPEAKER_CCTS, SpeakerVGGCCT
@@ -153,7 +154,7 @@ class Schedule:
     lr_cycle_mul: float = 1.0 # each cycle is so many times as long
     lr_cycle_limit: int = 1 # cycles; more make a longer training
 
-# %% ../nbs/50_train.ipynb #13b433c9
+# %% ../nbs/50_train.ipynb #c49c7318
 @dataclass(frozen=True)
 class Config(Schedule, Learning, Alterations, Network, Voices, Pictures):
     "The options of a run. Made by `load_config`."
@@ -182,7 +183,7 @@ class Config(Schedule, Learning, Alterations, Network, Voices, Pictures):
         return {k: getattr(self, k) for k in ('encoder', 'weights', 'n_components', 'fit_on', 'deviation', 'enrol')}
 
     @property
-    def setting(self): "Of the results of a model that takes speaker vectors."; return 'speaker-adapted' if self.fit_on == 'train' and self.deviation and self.enrol != 0 else FIT_ON[self.fit_on]
+    def setting(self): "Of the results of a model that takes speaker vectors."; return weakest_setting(['corpus' if self.fit_on == 'all' else None, 'speaker' if self.deviation else None], self.enrol)
 
 FILES = 'initial_checkpoint', 'weights'
 
