@@ -52,7 +52,7 @@ readme: $(ENV) ## run nbs/index.ipynb on the results and write README.md from it
 lab: $(ENV) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab nbs
 
-env: $(ENV) ## make the environment .venv only: EXTRAS=dev,baselines,site
+env: $(ENV) ## make the environment .venv only: EXTRAS=dev,site
 
 $(BASE):
 	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed: neither python3.11 nor python3 is one. Say where it is with PYTHON=' >&2; exit 1; }

@@ -25,7 +25,7 @@ setup(
     packages=find_packages(include=['speaker_vgg_cct*']),
     include_package_data=True,
     install_requires=cfg['requirements'].split(),
-    extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'baselines', 'site')},
+    extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'site')},
     python_requires=f">={cfg['min_python']}",
     entry_points={'console_scripts': cfg['console_scripts'].split()},
     zip_safe=False,

@@ -5,15 +5,17 @@
 # %% auto #0
 __all__ = ['WINDOW', 'STEP', 'STEP_MS', 'FRAMES', 'SOUND_DB', 'EDGES', 'LEAST', 'SAME', 'NEIGHBOURS', 'PROPOSING', 'CHECKS',
            'fingerprint', 'bit_errors', 'alike', 'store_fingerprints', 'same_recordings', 'full_audit', 'check',
-           'Ledger', 'ledger_table', 'setting_of', 'run_ledgers', 'save_ledgers', 'load_ledgers']
+           'Ledger', 'ledger_table', 'setting_of', 'known_clips', 'checkpoint_ledger', 'run_ledgers', 'save_ledgers',
+           'load_ledgers']
 
-# %% ../nbs/32_audit.ipynb #ad2c35be
+# %% ../nbs/32_audit.ipynb #045888d8
 import json
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 
 import numpy as np, pandas as pd
+from safetensors import SafetensorError, safe_open
 from scipy.fft import rfft
 
 from .adapt import SETTINGS
@@ -183,18 +185,38 @@ def setting_of(ledgers, split:pd.DataFrame, manifest:pd.DataFrame)->str:
     found = set(ledger_table(ledgers, split, manifest).setting)
     return next((s for s in reversed(SETTINGS.values()) if s in found), SETTINGS[None])
 
-# %% ../nbs/32_audit.ipynb #688cbc9c
+# %% ../nbs/32_audit.ipynb #0d93ac7e
+def known_clips(
+    file, # of weights
+)->dict: # clip → hash of its samples; empty if they were not made by `pretrain`
+    "The clips that weights were made from, as the header of their file tells."
+    if Path(file).suffix != '.safetensors': return {}
+    try:
+        with safe_open(file, 'pt') as f: told = (f.metadata() or {}).get('pretraining')
+    except (SafetensorError, OSError): return {} # whoever loads it says what is wrong
+    return json.loads(told)['clips'] if told else {}
+
+def checkpoint_ledger(
+    file, # of weights, or None
+    manifest:pd.DataFrame=None, # of the run that starts from them: finds its clips by their samples, too
+)->Ledger: # None if they were not made by `pretrain`
+    "What the weights that a run starts from have seen, without labels."
+    clips = known_clips(file) if file else {}; known = () if manifest is None else manifest['clip'][manifest.sha256.isin(clips.values())]
+    return Ledger('pretraining', tuple(sorted({*clips, *known}))) if clips else None
+
+# %% ../nbs/32_audit.ipynb #0a466dc9
 def run_ledgers(
     split:pd.DataFrame, # of `split.make_split`
     pca=None, # the run's `speaker.SpeakerPCA`, if it has one
     enrolled:dict=None, # of `adapt.enrolment`, if each clip is seen beside others of its speaker
+    pretrained:Ledger=None, # of `checkpoint_ledger`, if it did not start from random weights
 )->list: # of `Ledger`
     "The ledgers of a training run."
     of = lambda part: tuple(sorted(set(split['clip'][split.part == part])))
     ledgers = [Ledger('network', of('train'), True), Ledger('choice of epoch', of('validation'), True)]
     if pca: ledgers.append(Ledger('speaker PCA', tuple(pca.clips)))
     if enrolled is not None: ledgers.append(Ledger('speaker means', enrolled))
-    return ledgers
+    return ledgers + [pretrained]*(pretrained is not None)
 
 # %% ../nbs/32_audit.ipynb #a68ad039
 def save_ledgers(ledgers, path):

@@ -4,36 +4,36 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'Block', 'baseline_setting', 'standardised', 'equal_weights', 'svm_guess', 'egemaps', 'store_egemaps',
-           'Heard', 'hear', 'baseline_ledgers', 'baseline_guess', 'available', 'baseline_predictions',
-           'judge_predictions', 'enrolment_curve', 'plot_enrolment']
+           'Heard', 'hear', 'baseline_ledgers', 'baseline_guess', 'baseline_predictions', 'judge_predictions',
+           'enrolment_curve', 'plot_enrolment']
 
-# %% ../nbs/61_baselines.ipynb #56284976
+# %% ../nbs/61_baselines.ipynb #08a54153
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.util import find_spec
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
 from sklearn.svm import SVC
 
 from .adapt import deviation, known_by, weakest_setting
-from .audio import SAMPLE_RATE
 from .audit import Ledger
 from .data import Each, Store, checked_samples, fill, store_voices
 from .evaluate import judge
+from .speaker import egemaps_functionals
 
-# %% ../nbs/61_baselines.ipynb #fabbee0e
+# %% ../nbs/61_baselines.ipynb #f3b9fa13
 class Block(NamedTuple):
     "Features of a baseline, and what is taken out of them."
-    features: str # `eGeMAPS` or `voice`
+    features: str # `eGeMAPS`, `voice` or `layers`
     by: str = None # whose mean is taken out: `speaker`, `corpus` or nobody's
     scale: bool = False # and divided by whose scale: a z-score
 
 BASELINES = { # system → its features
     'eGeMAPS + SVM': [Block('eGeMAPS')],
     'speaker embedding + SVM': [Block('voice')],
+    "speaker encoder's layers + SVM": [Block('layers')],
     'eGeMAPS, z-score by speaker + SVM': [Block('eGeMAPS', 'speaker', True)],
     'speaker embedding, deviation from speaker + SVM': [Block('voice', 'speaker')],
+    "speaker encoder's layers, deviation from speaker + SVM": [Block('layers', 'speaker')],
     'speaker embedding and eGeMAPS, relative to speaker + SVM': [Block('voice', 'speaker'), Block('eGeMAPS', 'speaker', True)],
     'eGeMAPS, z-score by corpus + SVM': [Block('eGeMAPS', 'corpus', True)]}
 
@@ -73,17 +73,12 @@ def svm_guess(
     "The answers of a support vector machine with RBF kernel, C = 1."
     return SVC(C=1.0).fit(train_x, train_y, sample_weight=equal_weights(train_corpora, train_y)).predict(test_x)
 
-# %% ../nbs/61_baselines.ipynb #f8a1a159
-@lru_cache(maxsize=1)
-def _smile():
-    import opensmile
-    return opensmile.Smile(feature_set=opensmile.FeatureSet.eGeMAPSv02, feature_level=opensmile.FeatureLevel.Functionals)
-
+# %% ../nbs/61_baselines.ipynb #74435ce9
 def egemaps(
     row:dict, # of a manifest: `path`, `sha256`
 )->np.ndarray: # float32 [88]
-    "The eGeMAPSv02 functionals of a clip; needs the package `opensmile`."
-    return _smile().process_signal(checked_samples(row), SAMPLE_RATE).to_numpy(np.float32)[0]
+    "The eGeMAPSv02 functionals of a clip."
+    return egemaps_functionals(checked_samples(row)).to_numpy()
 
 def store_egemaps(
     rows:pd.DataFrame, # of a manifest: `clip`, `path`, `sha256`
@@ -94,7 +89,7 @@ def store_egemaps(
     records = rows[['clip', 'path', 'sha256']].to_dict('records')
     return fill(Store(root, 'egemaps', {'set': 'eGeMAPSv02'}), dict(zip(rows.sha256, records)), Each(egemaps), jobs, what='eGeMAPS')
 
-# %% ../nbs/61_baselines.ipynb #b126993e
+# %% ../nbs/61_baselines.ipynb #eed7e14e
 @dataclass
 class Heard:
     "All clips of training speakers and of the test corpus, with their features, and which of them train and test."
@@ -110,17 +105,13 @@ def hear(
     parts:dict, # of `data.prepare`
     manifest:pd.DataFrame, # that the split was made from
     root, # folder of the stores
-    encoder:str='resemblyzer',
     jobs:int=-1,
-    weights=None, # the encoder's file, if it takes one
 )->Heard:
-    "The features that baselines need; computes what the stores lack. Without `opensmile` there is no eGeMAPS."
+    "The features that baselines need; computes what the stores lack."
     train, test = parts['train'], parts['test']; original = (train.rows.augmentation == '').to_numpy()
     known = manifest.speaker.isin(train.rows.speaker)
     rows = manifest[known | manifest.corpus.isin(test.rows.corpus)].reset_index(drop=True)
-    stores = {'voice': store_voices(rows, root, encoder, weights, jobs)}
-    if find_spec('opensmile'): stores['eGeMAPS'] = store_egemaps(rows, root, jobs)
-    else: print("baselines with eGeMAPS are left out: pip install 'speaker_vgg_cct[baselines]'")
+    stores = {'voice': store_voices(rows, root, 'resemblyzer', jobs=jobs), 'layers': store_voices(rows, root, 'resemblyzer_layers', jobs=jobs), 'eGeMAPS': store_egemaps(rows, root, jobs)}
     place = pd.Index(rows['clip']).get_indexer
     return Heard(rows, {name: store[rows.sha256].astype(np.float64) for name, store in stores.items()}, rows.speaker.isin(train.rows.speaker).to_numpy(),
                  place(train.rows['clip'][original]), place(test.rows['clip']), train.labels[original], test.labels)
@@ -135,7 +126,7 @@ def baseline_ledgers(
     adapted = [Ledger(f'{b.features} by {b.by}', known_by(heard.rows, heard.known, k, seed, b.by)) for b in BASELINES[system] if b.by]
     return [Ledger('scaling and SVM', tuple(heard.rows['clip'].iloc[heard.train]), True), *adapted]
 
-# %% ../nbs/61_baselines.ipynb #79e9688b
+# %% ../nbs/61_baselines.ipynb #565c4698
 def baseline_guess(
     heard:Heard,
     blocks, # of `BASELINES`
@@ -150,20 +141,13 @@ def baseline_guess(
     x = np.hstack([standardised(relative(b), heard.train, own_units=b.features == 'eGeMAPS') for b in blocks])
     return svm_guess(x[heard.train], heard.labels, rows.corpus.iloc[heard.train], x[heard.test])
 
-def available(
-    heard:Heard,
-    systems=None, # names; None: all
-)->dict: # the part of `BASELINES` that can be had
-    "The baselines whose features are there."
-    return {s: BASELINES[s] for s in systems or BASELINES if all(b.features in heard.features for b in BASELINES[s])}
-
-# %% ../nbs/61_baselines.ipynb #d7c6fe36
+# %% ../nbs/61_baselines.ipynb #834244c8
 def baseline_predictions(
     heard:Heard,
     classes, # names in index order
     k:int=None, # enrolled clips of each test speaker; None: all
     seed:int=0, # of the draw
-    systems=None, # names; None: all whose features are there
+    systems=None, # names; None: all
 )->pd.DataFrame: # columns system, setting, clip, corpus, speaker, gender, emotion, seconds, truth, prediction, p_<class>…
     "A row for each baseline and test clip, for paired tests between systems. The machine gives no probabilities: `p_` is 1 for its answer."
     rows, names = heard.rows.iloc[heard.test], np.asarray(classes)
@@ -171,7 +155,7 @@ def baseline_predictions(
     def answered(blocks):
         guess = baseline_guess(heard, blocks, k, seed)
         return known.assign(prediction=names[guess], **{f'p_{c}': (guess == i).astype(int) for i, c in enumerate(classes)})
-    tables = {(s, baseline_setting(s, k)): answered(blocks) for s, blocks in available(heard, systems).items()}
+    tables = {(s, baseline_setting(s, k)): answered(BASELINES[s]) for s in systems or BASELINES}
     return pd.concat(tables, names=['system', 'setting']).reset_index(['system', 'setting']).reset_index(drop=True)
 
 def judge_predictions(
@@ -183,15 +167,16 @@ def judge_predictions(
     return {system: judge(t.truth.map(index).to_numpy(), t.prediction.map(index).to_numpy(), t.speaker, classes) | {'setting': setting}
             for (system, setting), t in table.groupby(['system', 'setting'], sort=False)}
 
-# %% ../nbs/61_baselines.ipynb #5b1b60bd
+# %% ../nbs/61_baselines.ipynb #6351669e
 def enrolment_curve(
     heard:Heard,
     classes, # names in index order
     ks=(0, 1, 2, 4, 8, 16, None), # enrolled clips of each test speaker; None: all
     seeds=(0, 1, 2), # of the draws
+    systems=None, # names; None: all that are speaker-adapted
 )->pd.DataFrame: # columns k (`all` for None), draw, system, setting, and those of `evaluate.judge`; percent
     "How the speaker-adapted baselines do with `k` unlabelled clips of each test speaker; their setting at 0 is inductive."
-    adapted = [s for s in BASELINES if baseline_setting(s) == 'speaker-adapted']
+    adapted = systems or [s for s in BASELINES if baseline_setting(s) == 'speaker-adapted']
     rows = []
     for k in ks:
         for seed in seeds if k else seeds[:1]:

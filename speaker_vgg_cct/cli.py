@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['app', 'DatasetsDir', 'Out', 'Jobs', 'Device', 'SHORT', 'PANELS', 'ABOUT', 'Classes', 'Dataset', 'Features', 'Corpora',
-           'Task', 'Preset', 'Results', 'Augmentation', 'Balance', 'main', 'verb', 'told', 'corpora', 'spectrograms',
-           'embeddings', 'split', 'config_option', 'with_config', 'train', 'eval_', 'run_experiment', 'places',
-           'experiment', 'report']
+           'Task', 'Preset', 'Results', 'Augmentation', 'Balance', 'FUNCTIONAL_SETS', 'main', 'verb', 'told', 'corpora',
+           'spectrograms', 'embeddings', 'split', 'config_option', 'with_config', 'train', 'eval_', 'run_experiment',
+           'places', 'experiment', 'report', 'study', 'pretrain']
 
-# %% ../nbs/90_cli.ipynb #8fc5931f
+# %% ../nbs/90_cli.ipynb #7908cbb0
 import inspect, re, shlex, shutil, sys
 from dataclasses import fields
 from functools import partial, wraps
@@ -21,17 +21,21 @@ from nbclient.exceptions import DeadKernelError
 from PIL import Image
 from tqdm import tqdm
 
+from .analysis import finish_study
 from .audit import check, full_audit
 from .augment import KINDS, augmented_log_mel, parse_kinds
 from .audio import load_audio
+from .baselines import store_egemaps
 from .core import ConfigError, SVCError, StoreError, atomic, choose, in_parallel
 from .corpora import label_counts, load_manifest, read_corpora, save_manifest
 from .data import prepare, speakers_of, store_voices
 from .evaluate import evaluate
+from .pretrain import pretrain as pretrain_run, store_functionals, unlabelled
 from .report import build_site, project_root
 from .speaker import fit_speaker_pca, plot_voices, save_speaker_pca, voice_map
 from .spectrogram import PictureParams, log_mel, picture, trim_silence
 from .split import load_split, make_split, save_split, split_folder
+from .study import GROUPS as STUDY_GROUPS, read_systems, run_baselines, run_inner, run_system
 from .synth import build
 from .train import ALIASES, FILES, Config, kinds, load_config, load_run, make_model, train as train_run
 
@@ -366,3 +370,62 @@ def report(
                                          balance=balance, validation=validation, device=device, jobs=jobs)
     home = build_site(site, pages, [project_root()/'results', results])
     typer.echo(f'results: {results/"runs.csv"}\nsite: open {Path(home).resolve()/"index.html"}')
+
+# %% ../nbs/90_cli.ipynb #6b6098f5
+@verb
+def study(
+    corpora:Annotated[Optional[Path], typer.Option(help='Folder of corpora; without it the synthetic ones are built')] = None,
+    systems:Annotated[Path, typer.Option(help='YAML file of the systems')] = Path('configs/study.yaml'),
+    groups:Annotated[str, typer.Option(help='Which systems, divided by commas: main, control, ablation')] = 'main,control,ablation',
+    test_corpora:Annotated[str, typer.Option(help='all in turn, or names divided by commas')] = 'all',
+    inner:Annotated[bool, typer.Option(help='Also leave training corpora out in turn, for the choice of the epoch')] = False,
+    tables:Annotated[bool, typer.Option(help='Write the tables of the report at the end')] = True,
+    out:Out = Path('output'), results:Results = None, device:Device = 'auto', jobs:Jobs = -1,
+):
+    """Train every system of a study on every held-out corpus and seed, and write the tables of the report.
+
+    Example: `speaker-vgg-cct study --corpora datasets --groups main,control`"""
+    found = read_systems(systems if systems.exists() else project_root()/systems)
+    wanted = [choose(g.strip(), STUDY_GROUPS, 'group of systems') for g in groups.split(',')]
+    corpora, out, results, _ = places(corpora, out, results, None); manifest, _ = _manifest(corpora, out, jobs)
+    names = sorted(manifest.corpus.unique()) if test_corpora == 'all' else [choose(c.strip(), sorted(manifest.corpus.unique()), 'test corpus') for c in test_corpora.split(',')]
+    asked = [s for group in STUDY_GROUPS if group in wanted for s in found if s.group == group]
+    for seed in sorted({seed for s in asked for seed in s.seeds}):
+        for name in names: run_baselines(manifest, name, seed, asked[0].split, out, results, jobs, told())
+    for s in asked:
+        for seed in s.seeds:
+            for name in names:
+                row = run_system(s, manifest, name, seed, out, results, device, jobs, told())
+                typer.echo(f"{name}, seed {seed}: {s.name} {row['uar']:.1f} % [{row['uar_low']:.0f}, {row['uar_high']:.0f}] ({row['setting']})")
+    for s in (s for s in asked if inner and s.group == 'main'):
+        for name in names: run_inner(s, manifest, name, s.seeds[0], out, device, jobs)
+    if tables:
+        for f in finish_study(found, manifest, out, results, device=device, jobs=jobs, command=told()): typer.echo(f)
+
+# %% ../nbs/90_cli.ipynb #0be5c1cc
+FUNCTIONAL_SETS = {'contours': store_functionals, 'egemaps': store_egemaps}
+
+@verb
+@with_config
+def pretrain(
+    leave_out:Annotated[str, typer.Option(help='Corpora, divided by commas, that the product will be tested on; none: learn from all')],
+    datasets_dir:Annotated[Optional[Path], typer.Option(help='Folder of corpora to learn from')] = None,
+    speech:Annotated[Optional[list[Path]], typer.Option(help='Folder of speech without labels, in it a folder for each speaker; may be said again')] = None,
+    target:Annotated[str, typer.Option(help='masked or functionals')] = 'functionals',
+    functionals:Annotated[str, typer.Option(help='contours or egemaps')] = 'contours',
+    hide:Annotated[float, typer.Option(help='masked: share of the picture that is hidden')] = .5,
+    config:Annotated[str, typer.Option('--config', '-c', help='Preset (quick, cpu, paper) or YAML file')] = 'cpu',
+    product:Annotated[Optional[Path], typer.Option(help='Folder of the product; default: OUT/pretrain/<target>')] = None,
+    out:Out = Path('output'), features:Features = Path('output/features'), device:Device = 'auto', jobs:Jobs = -1, options:dict = None,
+):
+    """Learn from speech without labels; a training starts from the product with --initial-checkpoint. Goes on where an earlier call stopped.
+
+    Example: `speaker-vgg-cct pretrain --datasets-dir datasets --leave-out EMOVO --target functionals`"""
+    if not (datasets_dir or speech): raise ConfigError('there is nothing to learn from', remedy='Give --datasets-dir, --speech or both')
+    tables = [_manifest(datasets_dir, out, jobs)[0]] if datasets_dir else []
+    tables += [unlabelled(folder, jobs, out/'clips.csv') for folder in speech or ()]
+    names = [c.strip() for c in leave_out.split(',') if c.strip() not in ('', 'none')]; product = product or out/'pretrain'/target
+    file = pretrain_run(pd.concat(tables, ignore_index=True), load_config(config, **options), features, product, target, leave_out=names, hide=hide,
+                        functionals=FUNCTIONAL_SETS[choose(functionals, FUNCTIONAL_SETS, 'functionals')], device=device, jobs=jobs, command=told())
+    best = (h := pd.read_csv(product/'pretrain.csv')).loc[h.held_out_loss.idxmin()]
+    typer.echo(f'loss on held-out speakers {best.held_out_loss:.3f}, of the mean {best.mean_loss:.3f}\nstart from it: --initial-checkpoint {file}')

@@ -16,27 +16,27 @@ from sklearn.metrics import confusion_matrix
 
 from .core import StoreError, atomic
 
-# %% ../nbs/65_results.ipynb #9632d4f0
+# %% ../nbs/65_results.ipynb #4ab0fe84
 KEY = ['system', 'test_corpus', 'label_hash', 'split_hash', 'config_hash', 'seed'] # what makes a run that run
-COLUMNS = ['test_corpus', 'train_corpora', 'task', 'system', 'setting', 'seed', 'n', 'speakers', 'uar', 'uar_low', 'uar_high', 'accuracy', 'macro_f1',
+COLUMNS = ['test_corpus', 'train_corpora', 'task', 'system', 'group', 'setting', 'seed', 'n', 'speakers', 'uar', 'uar_low', 'uar_high', 'accuracy', 'macro_f1',
            'synthetic', 'augmentation', 'balance', 'label_hash', 'split_hash', 'config_hash', 'commit', 'command']
 
 def result_row(
     made:dict, # a run's `provenance.json`
     metrics:dict, # of `evaluate.evaluate`, or of a baseline or floor
-    system:str=None, # what was tested; None: the run's model, with the augmentation that it was trained with
+    system:str=None, # a baseline or floor; None: the run itself, by its name in a study, or else its model and augmentation
     synthetic:bool=False, # were the corpora synthetic
 )->dict:
     "A row of the table. A baseline or floor belongs to its split, so it carries no configuration."
     s, bare = made['split'], system is not None
-    model = made['model'] + ('' if s['augmentation'] == 'no_aug' else f", {s['augmentation']}")
-    row = dict(test_corpus=s['test_corpus'], train_corpora='+'.join(s['train_corpora']), task=s['task'], system=system or model, setting='inductive' if bare else made['setting'],
+    model = made.get('system') or made['model'] + ('' if s['augmentation'] == 'no_aug' else f", {s['augmentation']}")
+    row = dict(test_corpus=s['test_corpus'], train_corpora='+'.join(s['train_corpora']), task=s['task'], system=system or model, group='baseline' if bare else made.get('group', 'main'), setting='inductive' if bare else made['setting'],
                seed=s['seed'], synthetic=synthetic, augmentation=s['augmentation'], balance=s['balance'], label_hash=made['label_hash'], split_hash=made['split_hash'],
                config_hash='' if bare else made['config_hash'], commit=made['commit'], command=made.get('command', ''))
     return row | {k: v for k, v in metrics.items() if k in COLUMNS or k.startswith('recall_')}
 
-# %% ../nbs/65_results.ipynb #f9a23975
-_text = {c: str for c in KEY + ['train_corpora', 'task', 'setting', 'augmentation', 'balance', 'commit', 'command'] if c != 'seed'}
+# %% ../nbs/65_results.ipynb #c2ddfa1d
+_text = {c: str for c in KEY + ['train_corpora', 'task', 'group', 'setting', 'augmentation', 'balance', 'commit', 'command'] if c != 'seed'}
 
 def read_table(
     results, # the folder with `runs.csv`

@@ -6,9 +6,10 @@
 __all__ = ['Pair', 'Triple', 'FILES', 'ALIASES', 'OF_THE_SPLIT', 'RANGES', 'CHOICES', 'Pictures', 'Voices', 'Network',
            'Alterations', 'Learning', 'Schedule', 'Config', 'kinds', 'check', 'image_transform', 'load_config',
            'make_model', 'model_input', 'pick_device', 'predict_logits', 'scores', 'SpeakerMixup', 'save_state',
-           'load_state', 'seed_epoch', 'criterion_of', 'train_epoch', 'train', 'plot_curves', 'load_run']
+           'load_state', 'seed_epoch', 'criterion_of', 'train_epoch', 'train', 'make_optimizer', 'make_schedule',
+           'plot_curves', 'load_run']
 
-# %% ../nbs/50_train.ipynb #6bc0053e
+# %% ../nbs/50_train.ipynb #3e45a30b
 import json, math, random, time
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
@@ -32,17 +33,18 @@ from timm.scheduler.scheduler_factory import scheduler_kwargs
 from timm.utils import ModelEmaV3, dispatch_clip_grad
 from tqdm import tqdm
 
-from .adapt import weakest_setting
+from .adapt import SETTINGS, weakest_setting
+from .audit import checkpoint_ledger, setting_of
 from .cct import FAMILY, TWINS
 from .checkpoint import loaded_line
 from .core import ConfigError, StoreError, atomic, choose, digest, hash_file, provenance, write_json, write_text
-from .data import IMAGENET, INTERPOLATIONS, SAMPLING, Altered, ClipData, batches, prepare, to_input
+from .data import CONTROLS, IMAGENET, INTERPOLATIONS, SAMPLING, Altered, ClipData, batches, prepare, to_input
 from .speaker import ENCODERS, FIT_ON, encoder_id, load_speaker_pca, save_speaker_pca
 from .speaker_cct import FUSIONS, SPEAKER_CCTS, SpeakerVGGCCT
 from .spectrogram import CMAPS, LAYOUTS, WINDOWS, PictureParams
 from .split import split_hash
 
-# %% ../nbs/50_train.ipynb #e1cdb980
+# %% ../nbs/50_train.ipynb #031220b3
 Pair, Triple = tuple[float, float], tuple[float, float, float]
 
 @dataclass(frozen=True)
@@ -63,12 +65,13 @@ class Pictures:
 @dataclass(frozen=True)
 class Voices:
     "Speaker vectors"
-    encoder: str = 'resemblyzer' # resemblyzer or vggvox
+    encoder: str = 'resemblyzer' # resemblyzer, resemblyzer_layers, vggvox, functionals, or several joined by +
     weights: str = None # file of the encoder's weights, if it takes one
     n_components: int = None # of the projection; None: as many as data and network allow
     fit_on: str = 'train' # clips that the projection sees: train, or all as in the reference (transductive)
     deviation: bool = False # how a clip departs from other clips of its speaker, in place of how it is (speaker-adapted)
     enrol: int = None # how many of these clips; None: all
+    speaker_control: str = None # what if it knew no better: shuffled (vectors change places between the clips of a part), or zeroed
 
 @dataclass(frozen=True)
 class Network:
@@ -83,11 +86,12 @@ class Network:
     pretrained: bool = False # start from the published weights of the model
     initial_checkpoint: str = None # start from the weights in this file
 
-# %% ../nbs/50_train.ipynb #40ef39d0
+# %% ../nbs/50_train.ipynb #1e46610e
 @dataclass(frozen=True)
 class Alterations:
     "Altered pictures"
     no_aug: bool = False # nothing altered or erased, whatever else is said; what is mixed stays mixed
+    picture_drop: float = 0.0 # share of clips that are shown without their picture, for models that hear the speaker
     scale: Pair = None # crops: share of the area, from and to
     ratio: Pair = None # crops: width to height, from and to; None: 3/4 to 4/3 if there is a scale
     hflip: float = 0.0 # share mirrored left to right
@@ -154,7 +158,7 @@ class Schedule:
     lr_cycle_mul: float = 1.0 # each cycle is so many times as long
     lr_cycle_limit: int = 1 # cycles; more make a longer training
 
-# %% ../nbs/50_train.ipynb #c49c7318
+# %% ../nbs/50_train.ipynb #77b7694c
 @dataclass(frozen=True)
 class Config(Schedule, Learning, Alterations, Network, Voices, Pictures):
     "The options of a run. Made by `load_config`."
@@ -180,7 +184,7 @@ class Config(Schedule, Learning, Alterations, Network, Voices, Pictures):
     @property
     def voice(self):
         "What `data.prepare` is told of the speaker vectors."
-        return {k: getattr(self, k) for k in ('encoder', 'weights', 'n_components', 'fit_on', 'deviation', 'enrol')}
+        return {k: getattr(self, k) for k in ('encoder', 'weights', 'n_components', 'fit_on', 'deviation', 'enrol', 'speaker_control')}
 
     @property
     def setting(self): "Of the results of a model that takes speaker vectors."; return weakest_setting(['corpus' if self.fit_on == 'all' else None, 'speaker' if self.deviation else None], self.enrol)
@@ -249,15 +253,15 @@ def _understood(
     if (aside := [k for k in given if k in OF_THE_SPLIT]): print(f'{Path(file).name if file else "options"}: {", ".join(aside)} left aside, the split says them')
     return found
 
-# %% ../nbs/50_train.ipynb #ac00fbf5
+# %% ../nbs/50_train.ipynb #b6e736f1
 _any = math.inf
 RANGES = {'epochs': (1, _any), 'batch_size': (2, _any), 'validation_batch_size_multiplier': (1, _any), 'checkpoint_hist': (1, _any), 'recount': (1, _any), 'picture_size': (1, _any),
           'img_size': (1, _any), 'crop_pct': (.1, 1), 'std': (1e-6, _any), 'scale': (1e-3, 1), 'ratio': (1e-3, _any), 'cutmix_minmax': (0, 1), 'lr_noise': (0, 1),
           'opt_betas': (0, 1), 'lr_cycle_mul': (1e-3, _any), 'lr_cycle_limit': (1, _any), 'decay_epochs': (1, _any), 'lr_noise_pct': (1e-3, _any), 'trim_db': (1, _any), 'enrol': (0, _any)}
-RANGES |= {k: (0, 1) for k in 'drop attn_drop drop_path hflip vflip reprob smoothing mixup_prob mixup_switch_prob model_ema_decay'.split()}
+RANGES |= {k: (0, 1) for k in 'drop attn_drop drop_path picture_drop hflip vflip reprob smoothing mixup_prob mixup_switch_prob model_ema_decay'.split()}
 RANGES |= {k: (0, _any) for k in ('lr min_lr warmup_lr weight_decay momentum opt_eps clip_grad workers mixup cutmix mixup_off_epoch aug_splits color_jitter lr_noise_std '
                                   'warmup_epochs cooldown_epochs patience_epochs decay_rate').split()}
-CHOICES = {'in_chans': (1, 3), 'layout': LAYOUTS, 'window': WINDOWS, 'cmap': CMAPS, 'encoder': ENCODERS, 'fit_on': FIT_ON, 'sampling': SAMPLING, 'interpolation': INTERPOLATIONS, 'train_interpolation': ('random', *INTERPOLATIONS),
+CHOICES = {'in_chans': (1, 3), 'layout': LAYOUTS, 'window': WINDOWS, 'cmap': CMAPS, 'fit_on': FIT_ON, 'speaker_control': (None, *CONTROLS), 'sampling': SAMPLING, 'interpolation': INTERPOLATIONS, 'train_interpolation': ('random', *INTERPOLATIONS),
            'fusion': (None, *FUSIONS), 'model': [*FAMILY, *TWINS, *SPEAKER_CCTS], 'opt': list_optimizers(), 'remode': ('const', 'rand', 'pixel'), 'mixup_mode': ('batch', 'elem', 'pair'), 'clip_mode': ('norm', 'value', 'agc'),
            'sched': ('cosine', 'tanh', 'step', 'poly', 'plateau', 'constant'), 'eval_metric': ('uar', 'top1', 'loss')}
 
@@ -272,6 +276,7 @@ def check(
             raise ConfigError(f'{name} must be at least {low}' + f' and at most {high}'*(high < _any), file=where.get(name), value=getattr(config, name))
     for name in ('scale', 'ratio', 'cutmix_minmax', 'lr_noise'):
         if isinstance(v := getattr(config, name), tuple) and v[0] > v[1]: raise ConfigError(f'{name} must be a range', file=where.get(name), value=v, remedy='The smaller number first')
+    for e in config.encoder.split('+'): choose(e, ENCODERS, 'encoder', file=where.get('encoder'))
     for name, options in CHOICES.items():
         choose(getattr(config, name), options, name, file=where.get(name))
     def clash(problem, remedy, *names):
@@ -403,7 +408,7 @@ def load_state(path, modules:dict, optimizer)->dict:
     optimizer.load_state_dict({'state': moments, 'param_groups': state.pop('groups')})
     return state
 
-# %% ../nbs/50_train.ipynb #e81c008e
+# %% ../nbs/50_train.ipynb #ebdb8e1e
 def seed_epoch(seed:int, epoch:int):
     "Seeds every generator that an epoch draws from; timm's Mixup uses NumPy's global one, its RandomErasing Python's."
     n = int(digest(seed, 'epoch', epoch), 16)
@@ -428,6 +433,7 @@ def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=la
     for batch in batches(data, config.batch_size, True, torch.Generator().manual_seed(int(digest(config.seed, epoch), 16) % 2**63), True, config.workers, config.sampling):
         inputs, target = model_input(batch, model, config, device, training=True)
         inputs = (erase(inputs[0]), *inputs[1:])
+        if config.picture_drop and model.takes_speaker and not config.no_aug: inputs = (inputs[0]*(torch.rand(len(target), 1, 1, 1, device=device) >= config.picture_drop), *inputs[1:])
         if mix:
             x, speaker, target = mix(inputs[0], inputs[1] if model.takes_speaker else inputs[0].new_zeros(len(target), 1), target)
             inputs = (x, speaker)[:len(inputs)]
@@ -441,7 +447,7 @@ def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=la
         total += loss.item()*len(target); count += len(target); tick()
     return total/count
 
-# %% ../nbs/50_train.ipynb #596401a1
+# %% ../nbs/50_train.ipynb #5a0404ed
 def _same_run(folder, made)->bool: # is the run there already; its provenance then stays that of its beginning
     "Refuses a folder that holds the run of another configuration or split."
     f = folder/'provenance.json'
@@ -464,12 +470,16 @@ def train(
     config:Config,
     out, # the run folder
     device:str='auto',
+    watch=None, # a part, such as the test, of which the UAR is written down after each epoch and nothing else is done with it
     **more, # further entries for `provenance.json`, such as the command
 )->Path: # the run folder
     "Trains, or goes on training, and keeps the weights of the best epoch on validation speakers."
     out = Path(out); out.mkdir(parents=True, exist_ok=True); device = pick_device(device)
     attrs = split.attrs
-    made = provenance(**more, model=config.model, classes=attrs['classes'], setting=config.setting if pca else 'inductive', config_hash=config.hash,
+    rows = pd.concat([p.rows for p in parts.values()]).drop_duplicates('clip')
+    known = checkpoint_ledger(config.initial_checkpoint, rows)
+    setting = max(config.setting if pca else 'inductive', setting_of([known] if known else [], split, rows), key=[*SETTINGS.values()].index)
+    made = provenance(**more, model=config.model, classes=attrs['classes'], setting=setting, config_hash=config.hash,
                       label_hash=attrs['label_hash'], split_hash=split_hash(split), **({'encoder': encoder_id(config.encoder, config.weights)} if pca else {}), split={k: v for k, v in attrs.items() if k not in ('classes', 'label_hash')})
     if len(parts['train']) < config.batch_size: raise ConfigError('batch_size is larger than the training part', value=config.batch_size, remedy=f'It has {len(parts["train"])} rows')
     try:
@@ -480,19 +490,23 @@ def train(
                 if model.loaded is not None: made |= _write_loaded(model.loaded, out)
                 if pca: save_speaker_pca(pca, out/'speaker_pca.npz')
                 write_text(out/'args.yaml', yaml.safe_dump(asdict(config))); write_json(out/'provenance.json', made)
-            _fit(parts, config, model.to(device, memory_format=torch.channels_last if config.channels_last else torch.preserve_format), out, device)
+            _fit(parts, config, model.to(device, memory_format=torch.channels_last if config.channels_last else torch.preserve_format), out, device, watch)
     except Timeout: raise ConfigError('is in use by another process', file=out, remedy='Wait for it, or choose another folder') from None
     return out
 
-# %% ../nbs/50_train.ipynb #d7fa29f1
-def _schedule(config, optimizer): # timm's scheduler, and the number of epochs with cycles and cool-down
-    return create_scheduler_v2(optimizer, **scheduler_kwargs(config) | {'plateau_mode': 'max'}) # the score of an epoch: more is better
-
-def _fit(parts, config, model, out, device):
-    "The epochs of `train`."
+# %% ../nbs/50_train.ipynb #d0f020ce
+def make_optimizer(model, config):
+    "timm's optimizer of a configuration, for the weights of a model."
     extra = {k: v for k, v in (('eps', config.opt_eps), ('betas', config.opt_betas)) if v is not None}
-    optimizer = create_optimizer_v2(model, config.opt, config.lr, config.weight_decay, config.momentum, **extra)
-    scheduler, epochs = _schedule(config, optimizer)
+    return create_optimizer_v2(model, config.opt, config.lr, config.weight_decay, config.momentum, **extra)
+
+def make_schedule(config, optimizer, mode:str='max')->tuple: # timm's scheduler, and the number of epochs with cycles and cool-down
+    "How the learning rate goes; `mode`: is a higher score of an epoch the better one, or `min` for a loss."
+    return create_scheduler_v2(optimizer, **scheduler_kwargs(config) | {'plateau_mode': mode})
+
+def _fit(parts, config, model, out, device, watch):
+    "The epochs of `train`."
+    optimizer = make_optimizer(model, config); scheduler, epochs = make_schedule(config, optimizer)
     ema = ModelEmaV3(model, config.model_ema_decay, use_warmup=True) if config.model_ema else None
     modules = {'model': model} | ({'ema': ema.module} if ema else {})
     score = lambda h: -h['eval_loss'] if config.eval_metric == 'loss' else h[f'eval_{config.eval_metric}']
@@ -510,6 +524,7 @@ def _fit(parts, config, model, out, device):
             judged = ema.module if ema else model
             s = scores(predict_logits(judged, parts['validation'], config, device), parts['validation'].labels)
             history.append(dict(epoch=epoch, train_loss=loss, eval_loss=s['loss'], eval_top1=s['top1'], eval_uar=s['uar'], lr=lr, seconds=time.perf_counter() - began))
+            if watch is not None: history[-1]['test_uar'] = scores(predict_logits(judged, watch, config, device), watch.labels)['uar']
             _keep_best(judged, sorted(history, key=score, reverse=True)[:config.checkpoint_hist], epoch, config.checkpoint_hist, out)
             scheduler.step(epoch + 1, score(history[-1]))
             save_state(out/'resume.safetensors', modules, optimizer, {'history': history})

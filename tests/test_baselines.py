@@ -30,7 +30,7 @@ def heard():
     known, labelled = (rows.corpus != 'C').to_numpy(), rows.emotion.isin(CLASSES).to_numpy()
     label = lambda at: rows.emotion.iloc[at].map(CLASSES.index).to_numpy()
     train, test = np.flatnonzero(known & labelled), np.flatnonzero(~known & labelled)
-    return Heard(rows, {'voice': x, 'eGeMAPS': x[:, ::-1]*np.arange(1, 21)}, known, train, test, label(train), label(test))
+    return Heard(rows, {'voice': x, 'layers': x[:, ::2], 'eGeMAPS': x[:, ::-1]*np.arange(1, 21)}, known, train, test, label(train), label(test))
 
 
 @pytest.fixture(scope='module')
@@ -112,7 +112,6 @@ def test_predictions_can_be_compared_in_pairs(heard):
 
 def test_egemaps_of_a_real_corpus_by_its_speakers(shared, tmp_path):
     "On German, known speakers are worth points to the plainest features: read, extracted and judged from the files."
-    pytest.importorskip('opensmile')
     from speaker_vgg_cct.baselines import store_egemaps
     from speaker_vgg_cct.corpora import read_corpora
     manifest, _ = read_corpora(shared/'corpora', ['EMODB', 'EMOVO'])

@@ -26,7 +26,7 @@ from speaker_vgg_cct.corpora import read_corpora
 from speaker_vgg_cct.data import Altered, prepare, seeded
 from speaker_vgg_cct.split import make_split
 from speaker_vgg_cct.synth import build
-from speaker_vgg_cct.train import Config, _schedule, image_transform, load_config, load_run, make_model, model_input, predict_logits, train, train_epoch
+from speaker_vgg_cct.train import Config, make_schedule, image_transform, load_config, load_run, make_model, model_input, predict_logits, train, train_epoch
 
 MODEL = 'speaker_vgg_cct_end_to_end_2_7x2_112'
 CPU = torch.device('cpu')
@@ -304,14 +304,14 @@ def test_the_memory_format_changes_no_answer(place):
 def rates(**options):
     config = load_config('quick', **dict(warmup_epochs=0, epochs=12) | options)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], config.lr)
-    scheduler, epochs = _schedule(config, optimizer)
+    scheduler, epochs = make_schedule(config, optimizer)
     out = []
     for e in range(epochs): out.append(optimizer.param_groups[0]['lr']); scheduler.step(e + 1, 0.)
     return out
 
 
 @pytest.mark.filterwarnings('ignore:PlateauLRScheduler')
-def test_schedules():
+def testmake_schedules():
     plain = rates()
     assert len(plain) == 12 and plain == sorted(plain, reverse=True)
     noisy = rates(lr_noise=(.5, .9))
