@@ -16,9 +16,9 @@ from sklearn.metrics import confusion_matrix
 
 from .core import StoreError, atomic
 
-# %% ../nbs/65_results.ipynb #4ab0fe84
+# %% ../nbs/65_results.ipynb #3ee9411e
 KEY = ['system', 'test_corpus', 'label_hash', 'split_hash', 'config_hash', 'seed'] # what makes a run that run
-COLUMNS = ['test_corpus', 'train_corpora', 'task', 'system', 'group', 'setting', 'seed', 'n', 'speakers', 'uar', 'uar_low', 'uar_high', 'accuracy', 'macro_f1',
+COLUMNS = ['test_corpus', 'train_corpora', 'task', 'system', 'group', 'setting', 'seed', 'n', 'speakers', 'uar', 'uar_low', 'uar_high', 'accuracy', 'macro_f1', 'validation_uar',
            'synthetic', 'augmentation', 'balance', 'label_hash', 'split_hash', 'config_hash', 'commit', 'command']
 
 def result_row(
@@ -35,7 +35,7 @@ def result_row(
                config_hash='' if bare else made['config_hash'], commit=made['commit'], command=made.get('command', ''))
     return row | {k: v for k, v in metrics.items() if k in COLUMNS or k.startswith('recall_')}
 
-# %% ../nbs/65_results.ipynb #c2ddfa1d
+# %% ../nbs/65_results.ipynb #7aa433b7
 _text = {c: str for c in KEY + ['train_corpora', 'task', 'group', 'setting', 'augmentation', 'balance', 'commit', 'command'] if c != 'seed'}
 
 def read_table(
@@ -44,7 +44,7 @@ def read_table(
     "The results table as it is; raises `StoreError` if it is not one."
     f = Path(results)/'runs.csv'
     if not f.exists(): return pd.DataFrame(columns=COLUMNS)
-    try: table = pd.read_csv(f, dtype=_text, keep_default_na=False, na_values={c: [''] for c in ('uar_low', 'uar_high', 'n', 'speakers')})
+    try: table = pd.read_csv(f, dtype=_text, keep_default_na=False, na_values={c: [''] for c in ('uar_low', 'uar_high', 'n', 'speakers', 'validation_uar')})
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e: raise StoreError(f'is not a results table: {e}', file=f) from None
     lacking = set(COLUMNS) - set(table)
     if lacking: raise StoreError(f'lacks the columns {sorted(lacking)}', file=f, remedy='Restore it from git')

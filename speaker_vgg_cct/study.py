@@ -84,7 +84,7 @@ def run_cell(
     with atomic(folder/'validation.csv') as tmp: predictions(predict_logits(model, parts['validation'], config, pick_device(device)), parts['validation'], made['classes']).to_csv(tmp, index=False)
     return evaluate(folder, parts['test'], device), made, parts
 
-# %% ../nbs/70_study.ipynb #6af3a5fe
+# %% ../nbs/70_study.ipynb #700fecff
 def slug(name:str)->str: "A folder's name for a system."; return re.sub(r'\W+', '-', name).strip('-').lower()
 
 def _finished(folder, config, split): # the metrics of a cell that is there, and its provenance
@@ -112,7 +112,7 @@ def run_system(
     folder = Path(out)/'study'/slug(system.name)/test_corpus/f'seed{seed}'
     m, made = _finished(folder, config, split) or run_cell(split, manifest, config, folder, Path(out)/'features', device, jobs,
                                                            system=system.name, group=system.group, command=command)[:2]
-    row = result_row(made, m, synthetic=bool(manifest.synthetic.all()))
+    row = result_row(made, m | {'validation_uar': float(pd.read_csv(folder/'summary.csv').eval_uar.max())}, synthetic=bool(manifest.synthetic.all()))
     append_runs([row], results); save_aggregates(folder, row, results)
     return row
 

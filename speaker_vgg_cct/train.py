@@ -86,12 +86,13 @@ class Network:
     pretrained: bool = False # start from the published weights of the model
     initial_checkpoint: str = None # start from the weights in this file
 
-# %% ../nbs/50_train.ipynb #1e46610e
+# %% ../nbs/50_train.ipynb #4b02d7b2
 @dataclass(frozen=True)
 class Alterations:
     "Altered pictures"
     no_aug: bool = False # nothing altered or erased, whatever else is said; what is mixed stays mixed
     picture_drop: float = 0.0 # share of clips that are shown without their picture, for models that hear the speaker
+    speaker_noise: float = 0.0 # standard deviation of what is added to each number of the speaker vector, whose root mean square is 1
     scale: Pair = None # crops: share of the area, from and to
     ratio: Pair = None # crops: width to height, from and to; None: 3/4 to 4/3 if there is a scale
     hflip: float = 0.0 # share mirrored left to right
@@ -253,14 +254,14 @@ def _understood(
     if (aside := [k for k in given if k in OF_THE_SPLIT]): print(f'{Path(file).name if file else "options"}: {", ".join(aside)} left aside, the split says them')
     return found
 
-# %% ../nbs/50_train.ipynb #b6e736f1
+# %% ../nbs/50_train.ipynb #ed438d8f
 _any = math.inf
 RANGES = {'epochs': (1, _any), 'batch_size': (2, _any), 'validation_batch_size_multiplier': (1, _any), 'checkpoint_hist': (1, _any), 'recount': (1, _any), 'picture_size': (1, _any),
           'img_size': (1, _any), 'crop_pct': (.1, 1), 'std': (1e-6, _any), 'scale': (1e-3, 1), 'ratio': (1e-3, _any), 'cutmix_minmax': (0, 1), 'lr_noise': (0, 1),
           'opt_betas': (0, 1), 'lr_cycle_mul': (1e-3, _any), 'lr_cycle_limit': (1, _any), 'decay_epochs': (1, _any), 'lr_noise_pct': (1e-3, _any), 'trim_db': (1, _any), 'enrol': (0, _any)}
 RANGES |= {k: (0, 1) for k in 'drop attn_drop drop_path picture_drop hflip vflip reprob smoothing mixup_prob mixup_switch_prob model_ema_decay'.split()}
 RANGES |= {k: (0, _any) for k in ('lr min_lr warmup_lr weight_decay momentum opt_eps clip_grad workers mixup cutmix mixup_off_epoch aug_splits color_jitter lr_noise_std '
-                                  'warmup_epochs cooldown_epochs patience_epochs decay_rate').split()}
+                                  'speaker_noise warmup_epochs cooldown_epochs patience_epochs decay_rate').split()}
 CHOICES = {'in_chans': (1, 3), 'layout': LAYOUTS, 'window': WINDOWS, 'cmap': CMAPS, 'fit_on': FIT_ON, 'speaker_control': (None, *CONTROLS), 'sampling': SAMPLING, 'interpolation': INTERPOLATIONS, 'train_interpolation': ('random', *INTERPOLATIONS),
            'fusion': (None, *FUSIONS), 'model': [*FAMILY, *TWINS, *SPEAKER_CCTS], 'opt': list_optimizers(), 'remode': ('const', 'rand', 'pixel'), 'mixup_mode': ('batch', 'elem', 'pair'), 'clip_mode': ('norm', 'value', 'agc'),
            'sched': ('cosine', 'tanh', 'step', 'poly', 'plateau', 'constant'), 'eval_metric': ('uar', 'top1', 'loss')}
@@ -408,7 +409,7 @@ def load_state(path, modules:dict, optimizer)->dict:
     optimizer.load_state_dict({'state': moments, 'param_groups': state.pop('groups')})
     return state
 
-# %% ../nbs/50_train.ipynb #ebdb8e1e
+# %% ../nbs/50_train.ipynb #258cebab
 def seed_epoch(seed:int, epoch:int):
     "Seeds every generator that an epoch draws from; timm's Mixup uses NumPy's global one, its RandomErasing Python's."
     n = int(digest(seed, 'epoch', epoch), 16)
@@ -433,7 +434,11 @@ def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=la
     for batch in batches(data, config.batch_size, True, torch.Generator().manual_seed(int(digest(config.seed, epoch), 16) % 2**63), True, config.workers, config.sampling):
         inputs, target = model_input(batch, model, config, device, training=True)
         inputs = (erase(inputs[0]), *inputs[1:])
-        if config.picture_drop and model.takes_speaker and not config.no_aug: inputs = (inputs[0]*(torch.rand(len(target), 1, 1, 1, device=device) >= config.picture_drop), *inputs[1:])
+        if model.takes_speaker and not config.no_aug:
+            picture, speaker = inputs
+            if config.picture_drop: picture = picture*(torch.rand(len(target), 1, 1, 1, device=device) >= config.picture_drop)
+            if config.speaker_noise: speaker = speaker + config.speaker_noise*torch.randn_like(speaker)
+            inputs = picture, speaker
         if mix:
             x, speaker, target = mix(inputs[0], inputs[1] if model.takes_speaker else inputs[0].new_zeros(len(target), 1), target)
             inputs = (x, speaker)[:len(inputs)]

@@ -1,0 +1,100 @@
+"A small study of synthetic corpora through the command line, to its tables and pages; the ablation notebook by papermill."
+import json
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import papermill
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from speaker_vgg_cct.analysis import read_cells
+from speaker_vgg_cct.cli import app
+from speaker_vgg_cct.core import ConfigError
+from speaker_vgg_cct.report import run_page
+from speaker_vgg_cct.results import read_runs
+from speaker_vgg_cct.study import read_systems, run_system
+
+ROOT = Path(__file__).parent.parent
+TINY = dict(preset='quick', split={'balance': 'no_balanced'}, seeds={'main': [0, 1], 'control': [0], 'ablation': [0]}, systems={
+    'ours': dict(group='main', epochs=2, warmup_epochs=0),
+    'ours, adapted': dict(group='main', epochs=2, warmup_epochs=0, deviation=True),
+    'zeroed': dict(group='control', epochs=2, warmup_epochs=0, speaker_control='zeroed'),
+    'PCA on everything': dict(epochs=2, warmup_epochs=0, fit_on='all'),
+    'pretrained': dict(epochs=2, warmup_epochs=0, pretrain='functionals')})
+
+
+def run(*args):
+    return CliRunner().invoke(app, list(map(str, args)))
+
+
+@pytest.fixture(scope='module')
+def study(tmp_path_factory):
+    root = tmp_path_factory.mktemp('study')
+    (root/'study.yaml').write_text(yaml.safe_dump(TINY))
+    args = ('study', '--systems', root/'study.yaml', '--out', root, '--device', 'cpu', '--jobs', 1)
+    done = run(*args, '--test-corpora', 'SYNTH_C', '--inner')
+    assert done.exit_code == 0, done.output
+    return root, args, done
+
+
+def test_each_cell_is_there_and_in_its_setting(study):
+    root, _, _ = study
+    cells = read_cells(root/'synthetic'/'study')
+    assert set(cells.system[cells.group != 'baseline']) == set(TINY['systems'])
+    setting = cells.set_index('system').setting.groupby(level=0).first()
+    assert setting[['ours', 'ours, adapted', 'PCA on everything', 'pretrained']].tolist() == ['inductive', 'speaker-adapted', 'transductive', 'inductive']
+    runs = read_runs(root/'synthetic'/'results')
+    assert len(runs[(runs.group == 'main')]) == 4 and runs[runs.group == 'main'].validation_uar.notna().all() and (runs.group == 'baseline').any()
+    ledgers = json.loads((root/'synthetic'/'study'/'pretrained'/'SYNTH_C'/'seed0'/'ledgers.json').read_text())
+    seen = next(l for l in ledgers if l['name'] == 'pretraining')['clips']
+    assert seen and not any(c.startswith('SYNTH_C/') for c in seen)
+
+
+def test_the_same_command_trains_nothing_again(study):
+    root, args, _ = study
+    stamps = lambda: {f: f.stat().st_mtime_ns for f in (root/'synthetic').rglob('*.safetensors')}
+    before, rows = stamps(), len(read_runs(root/'synthetic'/'results'))
+    done = run(*args, '--test-corpora', 'SYNTH_C', '--inner', '--no-tables')
+    assert done.exit_code == 0 and stamps() == before and len(read_runs(root/'synthetic'/'results')) == rows
+
+
+def test_a_cell_of_the_table_can_be_made_again_from_its_provenance(study, tmp_path):
+    root, _, _ = study
+    row = read_runs(root/'synthetic'/'results').query("system == 'ours' and seed == 1").iloc[0]
+    from speaker_vgg_cct.corpora import read_corpora
+    manifest, _ = read_corpora(root/'synthetic'/'corpora')
+    system = next(s for s in read_systems(root/'study.yaml') if s.name == row.system)
+    again = run_system(system, manifest, row.test_corpus, int(row.seed), tmp_path, tmp_path/'results', 'cpu', 1)
+    assert (again['config_hash'], again['split_hash'], again['label_hash']) == (row.config_hash, row.split_hash, row.label_hash)
+    assert again['uar'] == pytest.approx(row.uar, abs=1e-3)
+
+
+def test_every_table_is_written_and_every_page_shows_it(study, tmp_path):
+    root, _, done = study
+    results = root/'synthetic'/'results'
+    names = {'comparison', 'calibration', 'reliability', 'coverage', 'selection', 'ensembles', 'probes', 'attention', 'groups', 'confusions', 'enrolment'}
+    assert {f.stem for f in results.glob('*.csv')} == names | {'runs'}
+    for name in names:
+        t = pd.read_csv(results/f'{name}.csv')
+        assert len(t) and {'synthetic', 'label_hash', 'commit', 'command'} <= set(t), name
+    assert 'inner' in set(pd.read_csv(results/'selection.csv').way.str[:5])
+    for page in ('comparison', 'ablation', 'enrolment', 'selection', 'calibration', 'learnt', 'results'):
+        run_page(ROOT/'nbs'/'paper'/f'{page}.ipynb', tmp_path/f'{page}.ipynb', [results]) # raises if a cell fails
+
+
+def test_the_ablation_notebook(study, tmp_path):
+    root, _, _ = study
+    papermill.execute_notebook(str(ROOT/'nbs'/'experiments'/'ablation.ipynb'), str(tmp_path/'a.ipynb'), dict(corpora=str(root/'synthetic'/'corpora'), out=str(root/'synthetic'),
+        systems=str(root/'study.yaml'), only=['PCA on everything', 'pretrained'], device='cpu', jobs=1), cwd=str(ROOT/'nbs'/'experiments'), kernel_name='python3', progress_bar=False)
+    text = ' '.join(o.get('data', {}).get('text/plain', '') for c in nbformat.read(tmp_path/'a.ipynb', 4).cells for o in c.get('outputs', []))
+    assert 'pretrained' in text and 'PCA on everything' in text
+
+
+def test_what_is_asked_wrongly_is_said(study, tmp_path):
+    root, args, _ = study
+    assert "'mains'" in run(*args, '--groups', 'mains').output
+    assert "'SYNTH_X'" in run(*args, '--test-corpora', 'SYNTH_X').output
+    (root/'bad.yaml').write_text(yaml.safe_dump(TINY | {'systems': {'x': {'pretrain': 'words'}}}))
+    with pytest.raises(ConfigError, match="'words'"): read_systems(root/'bad.yaml')
