@@ -130,11 +130,11 @@ def _write_pictures(row, root, maps, kinds, window, layout, size, seed, overwrit
             made += 1
     return made
 
-# %% ../nbs/90_cli.ipynb #de4e4779
+# %% ../nbs/90_cli.ipynb #d8f5f60d
 @verb
 def embeddings(
     datasets_dir:DatasetsDir = Path('datasets'),
-    encoder:Annotated[str, typer.Option(help='resemblyzer or vggvox')] = 'resemblyzer',
+    encoder:Annotated[str, typer.Option(help='resemblyzer, resemblyzer_layers, vggvox or functionals')] = 'resemblyzer',
     weights:Annotated[Optional[Path], typer.Option('--weights', '--model-path', help='File of the encoder\'s weights, if it takes one')] = None,
     n_components:Annotated[Optional[int], typer.Option(help='Principal components; default: as many as the data and the width allow')] = None,
     width:Annotated[int, typer.Option(help='Width of the model that the projection is for')] = 384,

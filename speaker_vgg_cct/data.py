@@ -180,7 +180,7 @@ def voice_vectors(
     found = [store_voices(rows, root, *part, jobs)[rows.sha256] for part in encoder_parts(encoder, weights)]
     return np.hstack(found), tuple(x.shape[1] for x in found)
 
-# %% ../nbs/31_data.ipynb #2836284d
+# %% ../nbs/31_data.ipynb #84e2b817
 @dataclass
 class ClipData(Dataset):
     "One part of a split: rows, pictures by key, speaker vectors, class indices. Indexed by a list of rows."
@@ -204,7 +204,7 @@ def sampling_weights(
     choose(sampling, SAMPLING[1:], 'sampling'); groups = ['label'] if sampling == 'classes' else ['corpus', 'label']
     share = 1/rows.groupby(groups).label.transform('size')
     if sampling == 'corpora': share = share/rows.groupby('corpus').label.transform('nunique')
-    return (share/share.sum()).to_numpy()
+    return (share/share.sum()).to_numpy(copy=True)
 
 def batches(
     data:ClipData,
