@@ -121,6 +121,7 @@ def test_egemaps_of_a_real_corpus_by_its_speakers(shared, tmp_path):
     train, test = np.flatnonzero(known & labelled), np.flatnonzero(~known & labelled)
     label = lambda at: rows.emotion.iloc[at].map(CLASSES.index).to_numpy()
     h = Heard(rows, {'eGeMAPS': x}, known, train, test, label(train), label(test))
-    uar = {s: m['uar'] for s, m in judge_predictions(baseline_predictions(h, CLASSES), CLASSES).items()}
-    assert set(uar) == {s for s in BASELINES if all(b.features == 'eGeMAPS' for b in BASELINES[s])}
+    systems = [s for s in BASELINES if all(b.features == 'eGeMAPS' for b in BASELINES[s])]
+    uar = {s: m['uar'] for s, m in judge_predictions(baseline_predictions(h, CLASSES, systems=systems), CLASSES).items()}
+    assert list(uar) == systems
     assert uar['eGeMAPS, z-score by speaker + SVM'] > uar['eGeMAPS + SVM'] + 5 and uar['eGeMAPS + SVM'] > 30
