@@ -22,7 +22,7 @@ BASE    := .venv/installed-$(ASKED)
 ENV     := $(BASE) $(patsubst %,$(BASE)%,$(subst $(comma), ,$(EXTRAS)))
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt -e
 
-.PHONY: report test site readme lab env export-check clean help
+.PHONY: report test test-slow site readme lab env export-check clean help
 .DEFAULT_GOAL := help
 
 report: $(ENV) ## run every held-out corpus and render the site: CORPORA= PRESET= TASK= SEEDS= JOBS= OUT= SITE=
@@ -32,7 +32,10 @@ report: $(ENV) ## run every held-out corpus and render the site: CORPORA= PRESET
 test: $(ENV) export-check ## check that notebooks and modules agree, then run the tests of both
 	@# two notebooks at a time, so one thread each: more would only wait for each other
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing
-	$(BIN)/pytest -q tests
+	$(BIN)/pytest -q -m 'not slow' tests
+
+test-slow: $(ENV) ## run the tests that take a minute or more
+	$(BIN)/pytest -q -m slow tests
 
 export-check: $(ENV) # the modules are made anew from the notebooks, so that a stale one shows too
 	@rm -rf _build/export && mkdir -p _build/export && cp -R speaker_vgg_cct _build/export/before

@@ -7,6 +7,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'slow: a minute or more, for `make test-slow`; what it covers is also tested, smaller, in the notebooks')
+
+
 @pytest.fixture(scope='session')
 def shared():
     "The folder with `corpora/` and `golden/`; tests that need it skip where it is missing."

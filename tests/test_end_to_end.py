@@ -32,7 +32,7 @@ def reported(corpora, tmp_path_factory):
     "One `report` on small corpora, two of them held out."
     out = tmp_path_factory.mktemp('out')
     shown = cli('report', '--corpora', corpora, '--out', out, '--results', out/'results', '--preset', 'quick', '--epochs', 2, '--warmup-epochs', 1,
-                '--test-corpora', 'SYNTH_A,SYNTH_B', '--site', out/'site', '--device', 'cpu')
+                '--test-corpora', 'SYNTH_A,SYNTH_B', '--site', out/'site', '--device', 'cpu', '--jobs', 1)
     return out, shown
 
 
@@ -77,7 +77,7 @@ def test_again_gives_the_same_and_adds_nothing(reported, corpora, tmp_path):
     "The same command in another folder gives the same table; in the same folder it trains nothing and adds no row."
     out, _ = reported
     before = (out/'results'/'runs.csv').read_text()
-    options = ('--corpora', corpora, '--preset', 'quick', '--epochs', 2, '--warmup-epochs', 1, '--device', 'cpu', '--test-corpus', 'SYNTH_A')
+    options = ('--corpora', corpora, '--preset', 'quick', '--epochs', 2, '--warmup-epochs', 1, '--device', 'cpu', '--jobs', 1, '--test-corpus', 'SYNTH_A')
     cli('experiment', '--out', out, '--results', out/'results', *options)
     assert (out/'results'/'runs.csv').read_text() == before
     cli('experiment', '--out', tmp_path, '--results', tmp_path/'results', *options)
@@ -89,7 +89,7 @@ def test_again_gives_the_same_and_adds_nothing(reported, corpora, tmp_path):
 def test_a_projection_that_saw_the_test_corpus_is_marked(corpora, tmp_path):
     "The reference's way, on request: every output says that it is transductive."
     page = cli('experiment', '--test-corpus', 'SYNTH_A', '--corpora', corpora, '--out', tmp_path, '--results', tmp_path/'results', '--preset', 'quick',
-               '--epochs', 1, '--warmup-epochs', 0, '--fit-on', 'all', '--device', 'cpu').strip().splitlines()[-1]
+               '--epochs', 1, '--warmup-epochs', 0, '--fit-on', 'all', '--device', 'cpu', '--jobs', 1).strip().splitlines()[-1]
     assert pd.read_csv(tmp_path/'results'/'runs.csv').set_index('system').setting[MODEL] == 'transductive'
     assert yaml.safe_load(next(tmp_path.rglob('performance.yaml')).read_text())['setting'] == 'transductive'
     assert '**transductive**' in Path(page).read_text() and '**inductive**' not in Path(page).read_text()

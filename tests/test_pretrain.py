@@ -21,6 +21,8 @@ from speaker_vgg_cct.split import make_split
 from speaker_vgg_cct.synth import build
 from speaker_vgg_cct.train import load_config, make_model, train
 
+pytestmark = pytest.mark.slow
+
 TARGETS = ['masked', 'functionals']
 MODELS = ['cct_2_7x2_112', *(n for n in SPEAKER_CCTS if '_2_' in n)]
 

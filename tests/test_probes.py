@@ -18,6 +18,8 @@ from speaker_vgg_cct.split import make_split
 from speaker_vgg_cct.synth import build
 from speaker_vgg_cct.train import load_config, make_model, model_input, predict_logits, train
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).resolve().parent.parent/'nbs'/'paper'/'learnt.ipynb'
 MODELS = {'cct_2_7x2_112': {}, 'vit_2_4_32': {'picture_size': 32}, 'speaker_vgg_cct_end_to_end_2_7x2_112': {}, 'speaker_vgg_cct_end_to_end_speaker_token_2_7x2_112': {},
           'speaker_vgg_cct_2_7x2_112': {}, 'speaker_vgg_cct_2_7x2_112 pooling': {'fusion': 'pooling'}, 'speaker_vgg_cct_2_7x2_112 concatenation': {'fusion': 'concatenation'}}

@@ -16,6 +16,8 @@ from speaker_vgg_cct.report import run_page
 from speaker_vgg_cct.results import read_runs
 from speaker_vgg_cct.study import read_systems, run_system
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 SHORT = dict(epochs=2, warmup_epochs=0, img_size=32)
 TINY = dict(preset='quick', split={'balance': 'no_balanced'}, seeds={'main': [0, 1], 'control': [0], 'ablation': [0]}, systems={
