@@ -25,9 +25,9 @@ from .split import make_split
 from .study import network_enrolment, run_inner, slug
 from .train import load_run, pick_device
 
-# %% ../nbs/72_analysis.ipynb #b51eb167
+# %% ../nbs/72_analysis.ipynb #47a8449a
 KEY = ['system', 'setting', 'test_corpus', 'seed'] # what makes a cell that cell
-CURVES = "speaker encoder's layers, deviation from speaker + SVM", 'speaker embedding and eGeMAPS, relative to speaker + SVM' # the baselines that an enrolment is shown for
+CURVES = "speaker encoder's layers, relative to speaker + SVM", 'speaker embedding and eGeMAPS, relative to speaker + SVM' # the baselines that an enrolment is shown for
 _own = ['augmentation', 'balance', 'validation'] # options of a split that a system may have for itself
 
 def read_cells(

@@ -8,7 +8,7 @@ __all__ = ['WINDOW', 'STEP', 'STEP_MS', 'FRAMES', 'SOUND_DB', 'EDGES', 'LEAST', 
            'Ledger', 'ledger_table', 'setting_of', 'known_clips', 'checkpoint_ledger', 'run_ledgers', 'save_ledgers',
            'load_ledgers']
 
-# %% ../nbs/32_audit.ipynb #045888d8
+# %% ../nbs/32_audit.ipynb #3f7c3220
 import json
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -21,7 +21,7 @@ from scipy.fft import rfft
 from .adapt import SETTINGS
 from .audio import SAMPLE_RATE
 from .core import LeakageError, StoreError, choose, digest, write_json
-from .data import Each, Store, checked_samples, fill
+from .data import Each, Store, checked_samples, store_each
 from .split import audit
 
 # %% ../nbs/32_audit.ipynb #3057273c
@@ -81,7 +81,7 @@ def alike(
     found = pd.DataFrame(rows, columns=['a', 'b', 'shift_ms', 'errors'])
     return found[found.errors <= most].sort_values('errors', kind='stable').drop_duplicates(['a', 'b']).reset_index(drop=True)
 
-# %% ../nbs/32_audit.ipynb #f4fc4005
+# %% ../nbs/32_audit.ipynb #fe52d65c
 def _print_of(row): return fingerprint(checked_samples(row))
 
 def store_fingerprints(
@@ -90,8 +90,7 @@ def store_fingerprints(
     jobs:int=-1,
 )->Store: # arrays uint32 [1500], key: the hash of the samples
     "Computes and keeps the fingerprints of all rows."
-    store = Store(root, 'fingerprints', dict(window=WINDOW, step=STEP, frames=FRAMES, sound_db=SOUND_DB, edges=EDGES.tolist()))
-    return fill(store, dict(zip(rows.sha256, rows[['clip', 'path', 'sha256']].to_dict('records'))), Each(_print_of), jobs, what='fingerprints')
+    return store_each(rows, root, 'fingerprints', dict(window=WINDOW, step=STEP, frames=FRAMES, sound_db=SOUND_DB, edges=EDGES.tolist()), Each(_print_of), jobs)
 
 def same_recordings(
     manifest:pd.DataFrame,

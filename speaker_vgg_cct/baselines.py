@@ -7,7 +7,7 @@ __all__ = ['BASELINES', 'Block', 'baseline_setting', 'standardised', 'svm_guess'
            'baseline_ledgers', 'baseline_guess', 'baseline_predictions', 'judge_predictions', 'enrolment_curve',
            'plot_enrolment']
 
-# %% ../nbs/61_baselines.ipynb #0e9d8b2c
+# %% ../nbs/61_baselines.ipynb #e188a1a7
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,11 +16,11 @@ from sklearn.svm import SVC
 
 from .adapt import deviation, known_by, weakest_setting
 from .audit import Ledger
-from .data import Each, Store, checked_samples, fill, sampling_weights, store_voices
+from .data import Each, Store, checked_samples, sampling_weights, store_each, store_voices
 from .evaluate import judge
 from .speaker import egemaps_functionals
 
-# %% ../nbs/61_baselines.ipynb #f3b9fa13
+# %% ../nbs/61_baselines.ipynb #501b3c8f
 class Block(NamedTuple):
     "Features of a baseline, and what is taken out of them."
     features: str # `eGeMAPS`, `voice` or `layers`
@@ -33,7 +33,7 @@ BASELINES = { # system → its features
     "speaker encoder's layers + SVM": [Block('layers')],
     'eGeMAPS, z-score by speaker + SVM': [Block('eGeMAPS', 'speaker', True)],
     'speaker embedding, deviation from speaker + SVM': [Block('voice', 'speaker')],
-    "speaker encoder's layers, deviation from speaker + SVM": [Block('layers', 'speaker')],
+    "speaker encoder's layers, relative to speaker + SVM": [Block('layers', 'speaker', True)],
     'speaker embedding and eGeMAPS, relative to speaker + SVM': [Block('voice', 'speaker'), Block('eGeMAPS', 'speaker', True)],
     'eGeMAPS, z-score by corpus + SVM': [Block('eGeMAPS', 'corpus', True)]}
 
@@ -65,7 +65,7 @@ def svm_guess(
     weights = sampling_weights(pd.DataFrame({'label': train_y, 'corpus': np.asarray(train_corpora)}), 'corpora')*len(train_y) # of mean 1
     return SVC(C=1.0).fit(train_x, train_y, sample_weight=weights).predict(test_x)
 
-# %% ../nbs/61_baselines.ipynb #74435ce9
+# %% ../nbs/61_baselines.ipynb #1c6c6ab8
 def egemaps(
     row:dict, # of a manifest: `path`, `sha256`
 )->np.ndarray: # float32 [88]
@@ -78,8 +78,7 @@ def store_egemaps(
     jobs:int=-1,
 )->Store: # arrays float32 [88], key: the hash of the samples
     "Computes and keeps the eGeMAPS functionals of all rows."
-    records = rows[['clip', 'path', 'sha256']].to_dict('records')
-    return fill(Store(root, 'egemaps', {'set': 'eGeMAPSv02'}), dict(zip(rows.sha256, records)), Each(egemaps), jobs, what='eGeMAPS')
+    return store_each(rows, root, 'egemaps', {'set': 'eGeMAPSv02'}, Each(egemaps), jobs, 'eGeMAPS')
 
 # %% ../nbs/61_baselines.ipynb #eed7e14e
 @dataclass

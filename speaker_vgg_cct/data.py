@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['SAMPLING', 'CONTROLS', 'IMAGENET', 'INTERPOLATIONS', 'Store', 'Each', 'fill', 'checked_samples', 'ClipPicture',
-           'ClipVoices', 'picture_keys', 'store_pictures', 'store_voices', 'voice_vectors', 'ClipData',
+           'ClipVoices', 'picture_keys', 'store_pictures', 'store_each', 'store_voices', 'voice_vectors', 'ClipData',
            'sampling_weights', 'batches', 'speakers_of', 'run_enrolment', 'prepare', 'seeded', 'Altered',
            'colour_table', 'to_input']
 
-# %% ../nbs/31_data.ipynb #a5f2b425
+# %% ../nbs/31_data.ipynb #0206da0e
 import json, math, random
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +20,7 @@ from PIL import Image
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, WeightedRandomSampler
 from tqdm import tqdm
 
-from .adapt import deviation as speaker_deviation, known_by
+from .adapt import DEVIATIONS, deviation as speaker_deviation, known_by
 from .audio import load_audio, samples_hash
 from .augment import augmented_log_mel
 from .core import AudioError, StoreError, atomic, choose, digest, in_parallel, make_rng, write_json
@@ -135,7 +135,7 @@ class ClipVoices:
         vectors = iter(get_encoder(self.encoder, self.weights).embed(heard) if heard else ())
         return [y if isinstance(y, AudioError) else next(vectors) for y in clips]
 
-# %% ../nbs/31_data.ipynb #32cd9260
+# %% ../nbs/31_data.ipynb #a1e84aea
 def picture_keys(
     rows:pd.DataFrame, # with `sha256`, `clip`, `augmentation`, `copy`
     seed:int=0, # of the augmentations
@@ -157,16 +157,27 @@ def store_pictures(
     records = rows[['clip', 'path', 'sha256', 'augmentation', 'copy']].to_dict('records')
     return fill(store, dict(zip(picture_keys(rows, seed), records)), Each(ClipPicture(params, seed)), jobs, what='pictures')
 
+def store_each(
+    rows:pd.DataFrame, # of a manifest: `clip`, `path`, `sha256`
+    root, # folder of the stores
+    name:str, # of the store
+    params:dict, # that the arrays depend on
+    compute, # as in `fill`: a list of dicts with `clip`, `path`, `sha256` → a list of arrays
+    jobs:int=-1,
+    what:str=None, # for the progress bar; None: the name
+)->Store: # key: the hash of the samples
+    "Computes and keeps what depends on a clip's samples alone."
+    return fill(Store(root, name, params), dict(zip(rows.sha256, rows[['clip', 'path', 'sha256']].to_dict('records'))), compute, jobs, what=what or name)
+
 def store_voices(
-    rows:pd.DataFrame, # of a manifest: `path`, `sha256`
-    root,
+    rows:pd.DataFrame, # of a manifest: `clip`, `path`, `sha256`
+    root, # folder of the stores
     encoder:str='resemblyzer', # one of `speaker.ENCODERS`
     weights=None, # the encoder's file, if it takes one
     jobs:int=-1,
 )->Store: # arrays float32 [dim], key: the hash of the samples
     "Computes and keeps the speaker embeddings of all rows; those of other weights are other embeddings."
-    records = rows[['clip', 'path', 'sha256']].to_dict('records')
-    return fill(Store(root, 'voices', encoder_id(encoder, weights)), dict(zip(rows.sha256, records)), ClipVoices(encoder, weights), jobs, what='speaker embeddings')
+    return store_each(rows, root, 'voices', encoder_id(encoder, weights), ClipVoices(encoder, weights), jobs, 'speaker embeddings')
 
 # %% ../nbs/31_data.ipynb #ba36053e
 def voice_vectors(
@@ -221,7 +232,7 @@ def batches(
     else: order = WeightedRandomSampler(sampling_weights(data.rows, sampling), len(data), generator=generator)
     return DataLoader(data, sampler=BatchSampler(order, batch_size, drop_last), batch_size=None, num_workers=workers)
 
-# %% ../nbs/31_data.ipynb #54bf4273
+# %% ../nbs/31_data.ipynb #3ebb1893
 def speakers_of(split:pd.DataFrame, manifest:pd.DataFrame)->pd.DataFrame: # rows of the manifest
     "All clips of a split's speakers, of whatever emotion, for nobody's labels are looked at."
     return manifest[manifest.speaker.isin(manifest.speaker[manifest['clip'].isin(split['clip'])])].reset_index(drop=True)
@@ -249,7 +260,7 @@ def prepare(
     jobs:int=-1,
     weights=None, # the encoder's file, if it takes one
     pca=None, # a projection that is fitted already; None: one is fitted
-    deviation:bool=False, # take from each embedding the mean over other clips of its speaker, all of the manifest's: speaker-adapted
+    deviation:str=None, # one of `adapt.DEVIATIONS`: each embedding relative to other clips of its speaker, of whatever emotion: speaker-adapted
     enrol:int=None, # how many of them, drawn at random; None: all
     speaker_control:str=None, # one of `CONTROLS`; None: to each clip its own vector
 )->tuple: # dict part → `ClipData`, and the `SpeakerPCA` (None if width is 0)
@@ -260,7 +271,7 @@ def prepare(
     if width:
         known = speakers_of(split, manifest)
         vectors, blocks = voice_vectors(known, root, encoder, weights, jobs)
-        if deviation: vectors = speaker_deviation(vectors, known, *run_enrolment(split, known, enrol))
+        if deviation: vectors = speaker_deviation(vectors, known, *run_enrolment(split, known, enrol), scale=DEVIATIONS[choose(deviation, DEVIATIONS, 'deviation')])
         vectors = pd.Series(list(vectors.astype(np.float32)), known['clip'])
         seen = (rows if fit_on == 'all' else rows[rows.part == 'train']).drop_duplicates('clip')['clip']
         pca = pca or fit_speaker_pca(np.stack(vectors[seen]), seen, width, n_components, fit_on, blocks)

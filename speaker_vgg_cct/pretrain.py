@@ -7,7 +7,7 @@ __all__ = ['VOICE', 'LOUD', 'PITCH', 'SPAN', 'FUNCTIONALS', 'CELLS', 'TARGETS', 
            'functionals', 'store_functionals', 'Target', 'Functionals', 'rectangles', 'mel_cells', 'Masked',
            'held_out_loss', 'plain_config', 'pretrain']
 
-# %% ../nbs/55_pretrain.ipynb #5c6ba461
+# %% ../nbs/55_pretrain.ipynb #dd5b19f4
 import json, time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from .audit import Ledger, known_clips, save_ledgers
 from .checkpoint import loaded_line
 from .core import ConfigError, CorpusError, LeakageError, SplitError, atomic, choose, digest, make_rng, provenance, write_json, write_text
 from .corpora import SILENT, audio_files, inspect_clips
-from .data import ClipData, Each, Store, batches, checked_samples, fill, store_pictures, to_input
+from .data import ClipData, Each, Store, batches, checked_samples, store_each, store_pictures, to_input
 from .speaker_cct import SPEAKER_CCTS
 from .spectrogram import FRAME_RATE, HOP, mel_power
 from .split import validation_speakers
@@ -83,7 +83,7 @@ def contours(
     x = np.stack([level, pitch(y)[:len(level)], np.arange(len(power))@power/total, 10*np.log10(power[half:].sum(0)/power[:half].sum(0))], 1)
     return np.where((level > LOUD)[:, None], x, np.nan)
 
-# %% ../nbs/55_pretrain.ipynb #88c72f40
+# %% ../nbs/55_pretrain.ipynb #04f50d39
 FUNCTIONALS = [f'{c} {f}' for c in ('level', 'pitch', 'centre', 'tilt') for f in ('mean', 'spread', '10 %', '90 %', 'change')] + ['voiced']
 
 def functionals(
@@ -104,8 +104,7 @@ def store_functionals(
     jobs:int=-1,
 )->Store: # arrays float32 [21], key: the hash of the samples
     "Computes and keeps the functionals of all rows."
-    store = Store(root, 'functionals', dict(names=FUNCTIONALS, voice=VOICE, loud=LOUD, pitch=PITCH, span=SPAN))
-    return fill(store, dict(zip(rows.sha256, rows[['clip', 'path', 'sha256']].to_dict('records'))), Each(_functionals_of), jobs, what='functionals')
+    return store_each(rows, root, 'functionals', dict(names=FUNCTIONALS, voice=VOICE, loud=LOUD, pitch=PITCH, span=SPAN), Each(_functionals_of), jobs)
 
 # %% ../nbs/55_pretrain.ipynb #5211fe5c
 class Target(nn.Module):
@@ -225,10 +224,10 @@ def _save_weights(net, told:dict, path):
     state |= {k: v[:0] for k, v in state.items() if k.startswith('classifier.fc.')}
     with atomic(path) as tmp: save_file({k: v.contiguous().clone() for k, v in state.items()}, tmp, metadata={'pretraining': json.dumps(told)})
 
-# %% ../nbs/55_pretrain.ipynb #ffcaf762
+# %% ../nbs/55_pretrain.ipynb #4e8854fa
 def plain_config(config:Config)->Config:
     "The same with the plain CCT of its model, which has no speaker."
-    return replace(config, model=f'cct_{SPEAKER_CCTS[config.model][1]}', fusion=None) if config.model in SPEAKER_CCTS else config
+    return replace(config, model=f'cct_{SPEAKER_CCTS[config.model][1]}', fusion=None, speaker_dim=None) if config.model in SPEAKER_CCTS else config
 
 def _parts(rows, config, net, root, target, functionals, validation, jobs):
     "Pictures, and what is to be told of them, of the speakers to learn from and of the others."

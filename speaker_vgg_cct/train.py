@@ -9,7 +9,7 @@ __all__ = ['Pair', 'Triple', 'FILES', 'ALIASES', 'OF_THE_SPLIT', 'RANGES', 'CHOI
            'load_state', 'seed_epoch', 'criterion_of', 'train_epoch', 'train', 'make_optimizer', 'make_schedule',
            'plot_curves', 'load_run']
 
-# %% ../nbs/50_train.ipynb #3e45a30b
+# %% ../nbs/50_train.ipynb #27b0e149
 import json, math, random, time
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
@@ -33,7 +33,7 @@ from timm.scheduler.scheduler_factory import scheduler_kwargs
 from timm.utils import ModelEmaV3, dispatch_clip_grad
 from tqdm import tqdm
 
-from .adapt import SETTINGS, weakest_setting
+from .adapt import DEVIATIONS, SETTINGS, weakest_setting
 from .audit import checkpoint_ledger, setting_of
 from .cct import FAMILY, TWINS
 from .checkpoint import loaded_line
@@ -44,7 +44,7 @@ from .speaker_cct import FUSIONS, SPEAKER_CCTS, SpeakerVGGCCT
 from .spectrogram import CMAPS, LAYOUTS, WINDOWS, PictureParams
 from .split import split_hash
 
-# %% ../nbs/50_train.ipynb #031220b3
+# %% ../nbs/50_train.ipynb #d1b6651f
 Pair, Triple = tuple[float, float], tuple[float, float, float]
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Voices:
     weights: str = None # file of the encoder's weights, if it takes one
     n_components: int = None # of the projection; None: as many as data and network allow
     fit_on: str = 'train' # clips that the projection sees: train, or all as in the reference (transductive)
-    deviation: bool = False # how a clip departs from other clips of its speaker, in place of how it is (speaker-adapted)
+    deviation: str = None # in place of how a clip is, how it departs from other clips of its speaker (speaker-adapted): mean (less their mean), or zscore (also over their standard deviation)
     enrol: int = None # how many of these clips; None: all
     speaker_control: str = None # what if it knew no better: shuffled (vectors change places between the clips of a part), or zeroed
 
@@ -79,6 +79,7 @@ class Network:
     model: str = 'speaker_vgg_cct_end_to_end_4_7x2_112' # one of timm's names of this family
     in_chans: int = 3 # colour planes: 1 or 3
     img_size: int | tuple[int, int] = None # pixels a side, or height and width; None: what the name says
+    speaker_dim: int = None # numbers of the speaker vector; None: the model's width. Others are brought to it by a layer of the network
     fusion: str = None # of speaker_vgg_cct_*: no_pooling (its default), pooling, concatenation
     drop: float = 0.0 # share of outputs dropped in training
     attn_drop: float = 0.1 # share of attention weights dropped
@@ -254,15 +255,15 @@ def _understood(
     if (aside := [k for k in given if k in OF_THE_SPLIT]): print(f'{Path(file).name if file else "options"}: {", ".join(aside)} left aside, the split says them')
     return found
 
-# %% ../nbs/50_train.ipynb #ed438d8f
+# %% ../nbs/50_train.ipynb #48c56615
 _any = math.inf
 RANGES = {'epochs': (1, _any), 'batch_size': (2, _any), 'validation_batch_size_multiplier': (1, _any), 'checkpoint_hist': (1, _any), 'recount': (1, _any), 'picture_size': (1, _any),
-          'img_size': (1, _any), 'crop_pct': (.1, 1), 'std': (1e-6, _any), 'scale': (1e-3, 1), 'ratio': (1e-3, _any), 'cutmix_minmax': (0, 1), 'lr_noise': (0, 1),
+          'img_size': (1, _any), 'speaker_dim': (1, _any), 'crop_pct': (.1, 1), 'std': (1e-6, _any), 'scale': (1e-3, 1), 'ratio': (1e-3, _any), 'cutmix_minmax': (0, 1), 'lr_noise': (0, 1),
           'opt_betas': (0, 1), 'lr_cycle_mul': (1e-3, _any), 'lr_cycle_limit': (1, _any), 'decay_epochs': (1, _any), 'lr_noise_pct': (1e-3, _any), 'trim_db': (1, _any), 'enrol': (0, _any)}
 RANGES |= {k: (0, 1) for k in 'drop attn_drop drop_path picture_drop hflip vflip reprob smoothing mixup_prob mixup_switch_prob model_ema_decay'.split()}
 RANGES |= {k: (0, _any) for k in ('lr min_lr warmup_lr weight_decay momentum opt_eps clip_grad workers mixup cutmix mixup_off_epoch aug_splits color_jitter lr_noise_std '
                                   'speaker_noise warmup_epochs cooldown_epochs patience_epochs decay_rate').split()}
-CHOICES = {'in_chans': (1, 3), 'layout': LAYOUTS, 'window': WINDOWS, 'cmap': CMAPS, 'fit_on': FIT_ON, 'speaker_control': (None, *CONTROLS), 'sampling': SAMPLING, 'interpolation': INTERPOLATIONS, 'train_interpolation': ('random', *INTERPOLATIONS),
+CHOICES = {'in_chans': (1, 3), 'layout': LAYOUTS, 'window': WINDOWS, 'cmap': CMAPS, 'fit_on': FIT_ON, 'deviation': (None, *DEVIATIONS), 'speaker_control': (None, *CONTROLS), 'sampling': SAMPLING, 'interpolation': INTERPOLATIONS, 'train_interpolation': ('random', *INTERPOLATIONS),
            'fusion': (None, *FUSIONS), 'model': [*FAMILY, *TWINS, *SPEAKER_CCTS], 'opt': list_optimizers(), 'remode': ('const', 'rand', 'pixel'), 'mixup_mode': ('batch', 'elem', 'pair'), 'clip_mode': ('norm', 'value', 'agc'),
            'sched': ('cosine', 'tanh', 'step', 'poly', 'plateau', 'constant'), 'eval_metric': ('uar', 'top1', 'loss')}
 
@@ -283,6 +284,7 @@ def check(
     def clash(problem, remedy, *names):
         return ConfigError(problem, file=next((where[n] for n in names if n in where), None), value=', '.join(f'{n}: {getattr(config, n)}' for n in names), remedy=remedy)
     if config.fusion and SPEAKER_CCTS.get(config.model, (None,))[0] is not SpeakerVGGCCT: raise clash('the model has no second level to fuse', 'Take a speaker_vgg_cct_<size> model', 'fusion', 'model')
+    if config.speaker_dim and config.model not in SPEAKER_CCTS: raise clash('the model takes no speaker vector', 'Take a speaker_vgg_cct model', 'speaker_dim', 'model')
     if config.mixes and config.batch_size % 2: raise clash('pairs are mixed, so batch_size must be even', 'Change it by one', 'batch_size', 'mixup', 'cutmix')
     if config.aug_splits == 1 or config.jsd and config.views < 2 and not config.no_aug: raise clash('aug_splits must be at least 2, or 0 without jsd', 'The reference says 3 for jsd', 'aug_splits', 'jsd')
     if config.views and config.mixes: raise clash('aug_splits cannot be had with mixing', 'Leave one of them out', 'aug_splits', 'mixup', 'cutmix', 'cutmix_minmax')
@@ -325,7 +327,7 @@ def load_config(
     in_file, said = _understood(read, file), _understood({k: v for k, v in options.items() if v is not None}, None)
     return check(Config(**in_file | said), {k: file for k in in_file.keys() - said.keys()})
 
-# %% ../nbs/50_train.ipynb #280bdc66
+# %% ../nbs/50_train.ipynb #1ac02b3c
 def make_model(
     config:Config,
     num_classes:int,
@@ -333,7 +335,7 @@ def make_model(
 ):
     "The network of a configuration, with random weights drawn from its seed."
     torch.manual_seed(int(digest(config.seed, 'weights'), 16) % 2**63)
-    more = {k: v for k, v in (('img_size', config.img_size), ('fusion', config.fusion)) if v is not None}
+    more = {k: v for k, v in (('img_size', config.img_size), ('fusion', config.fusion), ('speaker_dim', config.speaker_dim)) if v is not None}
     if start: more |= {'checkpoint': config.initial_checkpoint} if config.initial_checkpoint else {'pretrained': config.pretrained}
     return timm.create_model(config.model, num_classes=num_classes, in_chans=config.in_chans, drop_rate=config.drop,
                              attn_drop_rate=config.attn_drop, drop_path_rate=config.drop_path, **more)

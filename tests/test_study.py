@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 SHORT = dict(epochs=2, warmup_epochs=0, img_size=32)
 TINY = dict(preset='quick', split={'balance': 'no_balanced'}, seeds={'main': [0, 1], 'control': [0], 'ablation': [0]}, systems={
     'ours': dict(group='main', **SHORT),
-    'ours, adapted': dict(group='main', **SHORT, deviation=True),
+    'ours, adapted': dict(group='main', **SHORT, deviation='zscore'),
     'zeroed': dict(group='control', **SHORT, speaker_control='zeroed'),
     'PCA on everything': dict(**SHORT, fit_on='all'),
     'pretrained': dict(**SHORT, pretrain='functionals')})
