@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['BOUNDS', 'reliability', 'ece', 'brier', 'nll', 'fit_temperature', 'apply_temperature', 'as_logits',
            'read_probabilities', 'calibrate', 'risk_coverage', 'aurc', 'at_coverage', 'calibration_scores',
-           'plot_calibration']
+           'plot_reliability', 'plot_coverage']
 
-# %% ../nbs/64_calibration.ipynb #142f224c
+# %% ../nbs/64_calibration.ipynb #6d476c0a
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from .audit import Ledger
-from .core import ConfigError, LeakageError
+from .core import ConfigError, LeakageError, choose
 
 # %% ../nbs/64_calibration.ipynb #9c4fc1a2
 def _checked(p, labels):
@@ -157,21 +157,32 @@ def calibration_scores(
     return dict(confidence=float(100*p.max(1).mean()), accuracy=float(100*(p.argmax(1) == labels).mean()), uar=float(uar[100]), ece=ece(p, labels),
                 nll=nll(as_logits(p), labels), brier=brier(p, labels), aurc=aurc(curve), uar_80=float(uar[80]), uar_50=float(uar[50]))
 
-# %% ../nbs/64_calibration.ipynb #ade034fe
-def plot_calibration(
-    tables:dict, # name → predictions, such as `before` and `after`
-    bins:int=15,
-    title:str='',
-):
-    "Reliability diagram (dots as large as their bins are full) and risk–coverage curve; returns the figure."
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), dpi=80, layout='constrained')
-    for i, (name, table) in enumerate(tables.items()):
-        p, labels, _ = read_probabilities(table); t, curve = reliability(p, labels, bins), risk_coverage(p, labels)
-        left.plot(t.confidence, t.accuracy, color=f'C{i}', lw=1)
-        left.scatter(t.confidence, t.accuracy, 4 + 200*t.n/t.n.sum(), color=f'C{i}', label=f'{name}: ECE {ece(p, labels, bins):.1f} %')
-        right.plot(curve.coverage, curve.risk, color=f'C{i}', ls=('-', '--', ':', '-.')[i % 4], label=f'{name}: AURC {aurc(curve):.1f} %')
-    left.plot([0, 100], [0, 100], ':', color='gray', lw=1); left.set(xlabel='confidence, %', ylabel='right, %', title='is it worth what it says?')
-    right.set(xlabel='answered, %', ylabel='wrong among the answered, %', title='is it wrong where it is unsure?', xlim=(0, 100), ylim=(0, None))
-    for ax in (left, right): ax.legend(fontsize=8, markerscale=.5)
-    fig.suptitle(title)
+# %% ../nbs/64_calibration.ipynb #2f83bedd
+def _panels(table, panel, x, y):
+    corpora = list(dict.fromkeys(table.test_corpus))
+    fig, axes = plt.subplots(1, len(corpora), figsize=(1.2 + 2.1*len(corpora), 2.9), dpi=80, sharex=True, sharey=True, squeeze=False, layout='constrained')
+    for ax, corpus in zip(axes[0], corpora): panel(ax, table[table.test_corpus == corpus]); ax.set_title(corpus, fontsize=9)
+    axes[0, 0].set(xlim=(0, 100), ylim=(0, 100), ylabel=y); fig.supxlabel(x, fontsize=10)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside upper center', ncols=3, fontsize=8, frameon=False, markerscale=.6)
     return fig
+
+def plot_reliability(
+    bins:pd.DataFrame, # of `reliability`, and columns test_corpus, when; of one system and setting
+):
+    "What a confidence was worth, before and after, a panel a corpus; dots as large as their bins are full. Returns the figure."
+    def panel(ax, part):
+        for i, (when, t) in enumerate(part.groupby('when', sort=False)):
+            ax.plot(t.confidence, t.accuracy, lw=1, color=f'C{i}'); ax.scatter(t.confidence, t.accuracy, 4 + 150*t.n/t.n.sum(), color=f'C{i}', label=when)
+        ax.plot([0, 100], [0, 100], ':', color='gray', lw=1)
+    return _panels(bins, panel, 'confidence, %', 'right, %')
+
+# %% ../nbs/64_calibration.ipynb #bc5e9bcb
+def plot_coverage(
+    points:pd.DataFrame, # of `risk_coverage`, and columns test_corpus, system; of one setting
+    what:str='risk', # or `uar`
+):
+    "Errors (or UAR) among the answers if the least confident are left out, a line a system, a panel a corpus; returns the figure."
+    choose(what, ('risk', 'uar'), 'quantity')
+    def panel(ax, part):
+        for i, (system, t) in enumerate(part.groupby('system', sort=False)): ax.plot(t.coverage, t[what], color=f'C{i}', label=system)
+    return _panels(points, panel, 'answered, %', {'risk': 'wrong among the answered, %', 'uar': 'UAR of the answered, %'}[what])

@@ -6,9 +6,9 @@
 __all__ = ['app', 'DatasetsDir', 'Out', 'Jobs', 'Device', 'SHORT', 'PANELS', 'ABOUT', 'Classes', 'Dataset', 'Features', 'Corpora',
            'Task', 'Preset', 'Results', 'Augmentation', 'Balance', 'FUNCTIONAL_SETS', 'main', 'verb', 'told', 'corpora',
            'spectrograms', 'embeddings', 'split', 'config_option', 'with_config', 'train', 'eval_', 'run_experiment',
-           'places', 'experiment', 'report', 'study', 'pretrain']
+           'places', 'experiment', 'report', 'study', 'rerun', 'pretrain']
 
-# %% ../nbs/90_cli.ipynb #7908cbb0
+# %% ../nbs/90_cli.ipynb #7dff7bc8
 import inspect, re, shlex, shutil, sys
 from dataclasses import fields
 from functools import partial, wraps
@@ -30,12 +30,12 @@ from .core import ConfigError, SVCError, StoreError, atomic, choose, in_parallel
 from .corpora import label_counts, load_manifest, read_corpora, save_manifest
 from .data import prepare, speakers_of, store_voices
 from .evaluate import evaluate
-from .pretrain import pretrain as pretrain_run, store_functionals, unlabelled
+from .pretrain import pretrain as pretrain_run, store_contours, unlabelled
 from .report import build_site, project_root
 from .speaker import fit_speaker_pca, plot_voices, save_speaker_pca, voice_map
 from .spectrogram import PictureParams, log_mel, picture, trim_silence
 from .split import load_split, make_split, save_split, split_folder
-from .study import GROUPS as STUDY_GROUPS, read_systems, run_baselines, run_inner, run_system
+from .study import STUDY_GROUPS, read_systems, rerun as rerun_cell, run_baselines, run_inner, run_system
 from .synth import build
 from .train import ALIASES, FILES, Config, kinds, load_config, load_run, make_model, train as train_run
 
@@ -402,8 +402,24 @@ def study(
     if tables:
         for f in finish_study(found, manifest, out, results, device=device, jobs=jobs, command=told()): typer.echo(f)
 
-# %% ../nbs/90_cli.ipynb #0be5c1cc
-FUNCTIONAL_SETS = {'contours': store_functionals, 'egemaps': store_egemaps}
+# %% ../nbs/90_cli.ipynb #5231d6b4
+@verb
+def rerun(
+    run:Annotated[str, typer.Argument(help='Name of a folder in results/runs')],
+    corpora:Annotated[Optional[Path], typer.Option(help='Folder of corpora; without it the synthetic ones are built')] = None,
+    out:Out = Path('output'), results:Results = None, device:Device = 'auto', jobs:Jobs = -1,
+):
+    """Train and test a recorded run again from nothing, and compare.
+
+    Example: `speaker-vgg-cct rerun EMODB-SPEAKER-VGG-CCT-71085e-3b6f1a-seed0 --corpora datasets`"""
+    corpora, out, results, _ = places(corpora, out, results, None); manifest, _ = _manifest(corpora, out, jobs)
+    table = rerun_cell(Path(run).name, manifest, results, out, device, jobs, told()); typer.echo(table.round(4).to_string())
+    odd = table.index[(table.recorded - table.again).abs() > 1e-3].tolist()
+    if odd: raise StoreError('came out differently', file=results/'runs'/Path(run).name, value=odd, remedy='On another kind of processor the last digits of sums differ, and a training with them')
+    typer.echo('the same')
+
+# %% ../nbs/90_cli.ipynb #3ceb9015
+FUNCTIONAL_SETS = {'contours': store_contours, 'egemaps': store_egemaps}
 
 @verb
 @with_config

@@ -6,8 +6,8 @@
 __all__ = ['Pair', 'Triple', 'FILES', 'ALIASES', 'OF_THE_SPLIT', 'RANGES', 'CHOICES', 'Pictures', 'Voices', 'Network',
            'Alterations', 'Learning', 'Schedule', 'Config', 'kinds', 'check', 'image_transform', 'load_config',
            'make_model', 'model_input', 'pick_device', 'predict_logits', 'scores', 'SpeakerMixup', 'save_state',
-           'load_state', 'seed_epoch', 'criterion_of', 'train_epoch', 'train', 'make_optimizer', 'make_schedule',
-           'plot_curves', 'load_run']
+           'load_state', 'seed_epoch', 'criterion_of', 'train_epoch', 'same_run', 'train', 'make_optimizer',
+           'make_schedule', 'plot_curves', 'load_run']
 
 # %% ../nbs/50_train.ipynb #27b0e149
 import json, math, random, time
@@ -454,14 +454,18 @@ def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=la
         total += loss.item()*len(target); count += len(target); tick()
     return total/count
 
-# %% ../nbs/50_train.ipynb #5a0404ed
-def _same_run(folder, made)->bool: # is the run there already; its provenance then stays that of its beginning
-    "Refuses a folder that holds the run of another configuration or split."
-    f = folder/'provenance.json'
+# %% ../nbs/50_train.ipynb #ac0e0095
+def same_run(
+    folder, # of a run
+    made:dict, # its provenance
+    what=('config_hash', 'split_hash'), # entries that must agree
+)->bool: # is the run there already; its provenance then stays that of its beginning
+    "Refuses a folder that holds another run."
+    f = Path(folder)/'provenance.json'
     if not f.exists(): return False
     old = json.loads(f.read_text())
-    for what in ('config_hash', 'split_hash'):
-        if old[what] != made[what]: raise ConfigError(f'holds a run with another {what}', file=folder, value=old[what], remedy=f'This one is {made[what]}. Choose another folder or delete that one')
+    for w in what:
+        if old.get(w) != made[w]: raise ConfigError(f'holds a run with another {w}', file=folder, value=old.get(w), remedy=f'This one is {made[w]}. Choose another folder or delete that one')
     return True
 
 def _write_loaded(loaded, out)->dict: # an entry of the provenance
@@ -491,7 +495,7 @@ def train(
     if len(parts['train']) < config.batch_size: raise ConfigError('batch_size is larger than the training part', value=config.batch_size, remedy=f'It has {len(parts["train"])} rows')
     try:
         with FileLock(out/'.lock', timeout=0):
-            known = _same_run(out, made)
+            known = same_run(out, made)
             model = make_model(config, len(attrs['classes']), start=not (out/'resume.safetensors').exists())
             if not known:
                 if model.loaded is not None: made |= _write_loaded(model.loaded, out)

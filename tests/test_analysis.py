@@ -6,7 +6,7 @@ import pytest
 
 from speaker_vgg_cct.analysis import (WAYS, calibration_table, cell_predictions, ensemble, inner_selection, paired_tests, read_cells, selection_table,
                                       study_tables)
-from speaker_vgg_cct.compare import compare_systems, holm
+from speaker_vgg_cct.compare import compare_systems
 from speaker_vgg_cct.core import ConfigError, LeakageError, make_rng, write_json
 from speaker_vgg_cct.report import project_root, run_page, summary_table
 
@@ -67,11 +67,29 @@ def test_a_system_may_have_its_own_augmentation_and_one_label_map_can_be_asked_f
     assert 'masked' in set(read_cells(study, 'h').system) and 'three classes' not in set(read_cells(study, 'h').system)
 
 
+def by_definition(p):
+    "Holm's correction in one family: of all p up to this one the largest, times the number of those that are not below it."
+    return [min(1, max(q*(p >= q).sum() for q in p[p <= own])) for own in p]
+
+
 def test_settings_are_never_compared_and_holm_counts_each_family(study):
     cells = read_cells(study); t = paired_tests(cells, ['ours', 'ours adapted'], **FEW)
     assert set(zip(t.setting, t.system, t.against)) == {('inductive', 'zeroed', 'ours'), ('inductive', 'SVM', 'ours'), ('speaker-adapted', 'shuffled', 'ours adapted')}
     assert t.groupby('system').corpus.agg(list).tolist() == [['all', 'A', 'B']]*3
-    for _, family in t.groupby([t.setting, t.corpus == 'all']): assert family.p_holm.to_numpy() == pytest.approx(holm(family.p))
+    for _, family in t.groupby([t.setting, t.corpus == 'all']): assert family.p_holm.tolist() == pytest.approx(by_definition(family.p))
+
+
+def test_ablations_are_a_family_of_their_own(study):
+    def found(): return paired_tests(read_cells(study), 'ours', permutations=999, draws=50).set_index(['group', 'corpus', 'system'])
+    before = found()
+    for i, skill in enumerate((.2, .9, 1.)):
+        for corpus in 'AB':
+            for seed in (0, 1): add_cell(study, f'choice {i}', corpus, seed, skill, group='ablation')
+    after = found(); explored = after.loc['ablation'].reset_index()
+    pd.testing.assert_frame_equal(after.drop(index='ablation', level='group'), before) # what the study claims is as sure as it was
+    assert explored.groupby(explored.corpus == 'all').size().tolist() == [6, 3] # and the search through choices is corrected
+    for _, family in explored.groupby(explored.corpus == 'all'): assert family.p_holm.tolist() == pytest.approx(by_definition(family.p))
+    assert (explored.p_holm > explored.p).any()
 
 
 def test_the_tests_are_those_of_compare(study):

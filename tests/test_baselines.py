@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from speaker_vgg_cct.adapt import deviation, enrolment, ledger
+from speaker_vgg_cct.adapt import deviation, enrolment
 from speaker_vgg_cct.baselines import BASELINES, Block, Heard, baseline_guess, baseline_ledgers, baseline_predictions, baseline_setting, enrolment_curve, judge_predictions
 from speaker_vgg_cct.audit import setting_of
 from speaker_vgg_cct.compare import paired_test
@@ -91,7 +91,6 @@ def test_nothing_but_training_labels_is_used(heard, system):
 
 def test_a_clip_does_not_tell_of_itself(heard):
     x, chosen = heard.features['voice'], enrolment(heard.rows, 4)
-    for clip, others in list(ledger(heard.rows, chosen).items())[::37]: assert clip not in others and len(others) == (3 if clip in chosen[clip.split('-')[0]] else 4)
     clip = chosen['C/0'][0]
     at = heard.rows.index[heard.rows['clip'] == clip][0]
     bare = {**chosen, 'C/0': chosen['C/0'][1:]}

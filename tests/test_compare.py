@@ -1,11 +1,11 @@
-"The comparison of systems against enumeration by hand, statsmodels, and the ways in which runs really differ."
+"The comparison of systems against enumeration by hand, and the ways in which runs really differ."
 from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from speaker_vgg_cct.compare import compare_systems, holm, paired_test
+from speaker_vgg_cct.compare import add_holm, compare_systems, paired_test
 from speaker_vgg_cct.core import ConfigError, make_rng
 
 CLASSES = np.array(['anger', 'happy', 'sad'])
@@ -77,11 +77,22 @@ def test_random_exchanges_come_near_to_all(systems):
     assert paired_test(a, b, permutations=100, seed=3) == paired_test(a, b, permutations=100, seed=3)
 
 
-def test_holm_is_that_of_statsmodels():
-    multitest = pytest.importorskip('statsmodels.stats.multitest', reason='statsmodels is not installed')
-    for m in (1, 2, 7, 40):
-        for p in (make_rng(m, 'p').random(m), make_rng(m, 'p').random(m)**4, np.full(m, .02)):
-            assert holm(p) == pytest.approx(multitest.multipletests(p, method='holm')[1])
+@pytest.mark.parametrize('p, family, want', [
+    ([.2], 'x', [.2]),
+    ([.01, .04, .03, .005], 'xxxx', [.03, .06, .06, .02]), # 3 x .01, no less than the one before, 2 x .03, 4 x .005
+    ([.02, .02, .02], 'xxx', [.06, .06, .06]),
+    ([.6, .001, .7], 'xxx', [1, .003, 1]), # no more than 1
+    ([.01, .04, .03, .005], 'xyxy', [.02, .04, .03, .01]), # two families of two
+    ([.01, .04, .03, .005], 'xyyy', [.01, .06, .06, .015])]) # one tested alone, three together
+def test_p_holm_by_hand(p, family, want):
+    table = pd.DataFrame({'family': list(family), 'p': p, 'd': 0}); found = add_holm(table, ['family'])
+    assert found.p_holm.tolist() == pytest.approx(want) and found.columns.tolist() == ['family', 'p', 'p_holm', 'd'] and 'p_holm' not in table
+    pd.testing.assert_frame_equal(add_holm(found, ['family']), found)
+
+
+def test_all_systems_against_one_are_one_family(systems):
+    t = compare_systems(systems, 'theirs').sort_values('p'); low, high = t.p
+    assert t.p_holm.tolist() == pytest.approx([min(2*low, 1), max(high, min(2*low, 1))]) and t.corpus.tolist() == ['all', 'all']
 
 
 def test_tables_read_back_are_compared_the_same(systems, tmp_path):

@@ -15,7 +15,7 @@ from speaker_vgg_cct.cct import SIZES
 from speaker_vgg_cct.core import ConfigError, LeakageError, SplitError
 from speaker_vgg_cct.corpora import read_corpora
 from speaker_vgg_cct.data import prepare
-from speaker_vgg_cct.pretrain import FUNCTIONALS, Functionals, Masked, functionals, plain_config, pretrain, rectangles, speech, unlabelled
+from speaker_vgg_cct.pretrain import CONTOUR_FUNCTIONALS, FunctionalsTarget, MaskedTarget, contour_functionals, plain_config, pretrain, rectangles, speech, unlabelled
 from speaker_vgg_cct.speaker_cct import SPEAKER_CCTS
 from speaker_vgg_cct.split import make_split
 from speaker_vgg_cct.synth import build
@@ -165,7 +165,7 @@ def test_every_kind_of_the_family_learns_both(name):
     net = make_model(config, 1)
     batch = torch.randint(0, 256, (4, 32, 32), dtype=torch.uint8), torch.randn(4, 5), torch.zeros(4, dtype=torch.long)
     batch[1][0, 0] = torch.nan # what could not be measured
-    for target, n in ((Masked(net, config, 0, .5), None), (Functionals(net, config, 5), 19)):
+    for target, n in ((MaskedTarget(net, config, 0, .5), None), (FunctionalsTarget(net, config, 5), 19)):
         error, mean, asked = target(batch, np.random.default_rng(0))
         error.backward()
         assert torch.isfinite(error) and mean >= 0 and (asked == n if n else asked > 0)
@@ -174,7 +174,7 @@ def test_every_kind_of_the_family_learns_both(name):
 
 def test_only_what_is_hidden_counts_and_only_what_is_shown_is_seen():
     config = plain_config(quick())
-    target = Masked(make_model(config, 1), config, 0, .5).eval()
+    target = MaskedTarget(make_model(config, 1), config, 0, .5).eval()
     hidden = torch.from_numpy(rectangles(3, target.net.grid, .5, np.random.default_rng(5)))
     blot = torch.nn.functional.interpolate(hidden[:, None].float(), target.net.img_size)[:, 0].bool()
     a = torch.randint(0, 256, (3, 112, 112), dtype=torch.uint8)
@@ -193,6 +193,6 @@ def test_egemaps_can_be_told_as_well(place, tmp_path):
 def test_pitch_of_real_voices(shared):
     manifest, _ = read_corpora(shared/'corpora', names=['EMODB'], jobs=1)
     neutral = manifest[manifest.emotion == 'neutral'].groupby('speaker').head(2)
-    x = pd.DataFrame([functionals(load_audio(p)) for p in neutral.path], columns=FUNCTIONALS)
+    x = pd.DataFrame([contour_functionals(load_audio(p)) for p in neutral.path], columns=CONTOUR_FUNCTIONALS)
     by = 2**x['pitch mean'].groupby(neutral.gender.to_numpy()).median()
     assert 90 < by['male'] < 150 and 170 < by['female'] < 250 and x.notna().all(axis=None)

@@ -1,5 +1,6 @@
 "A small study of synthetic corpora through the command line, to its tables and pages; the ablation notebook by papermill."
 import json
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -13,8 +14,8 @@ from speaker_vgg_cct.analysis import read_cells
 from speaker_vgg_cct.cli import app
 from speaker_vgg_cct.core import ConfigError
 from speaker_vgg_cct.report import run_page
-from speaker_vgg_cct.results import read_runs
-from speaker_vgg_cct.study import read_systems, run_system
+from speaker_vgg_cct.results import read_runs, run_name
+from speaker_vgg_cct.study import read_systems
 
 pytestmark = pytest.mark.slow
 
@@ -65,13 +66,25 @@ def test_the_same_command_trains_nothing_again(study):
 
 def test_a_cell_of_the_table_can_be_made_again_from_its_provenance(study, tmp_path):
     root, _, _ = study
-    row = read_runs(root/'synthetic'/'results').query("system == 'ours' and seed == 1").iloc[0]
-    from speaker_vgg_cct.corpora import read_corpora
-    manifest, _ = read_corpora(root/'synthetic'/'corpora')
-    system = next(s for s in read_systems(root/'study.yaml') if s.name == row.system)
-    again = run_system(system, manifest, row.test_corpus, int(row.seed), tmp_path, tmp_path/'results', 'cpu', 1)
-    assert (again['config_hash'], again['split_hash'], again['label_hash']) == (row.config_hash, row.split_hash, row.label_hash)
-    assert again['uar'] == pytest.approx(row.uar, abs=1e-3)
+    results = root/'synthetic'/'results'
+    name = run_name(read_runs(results).query("system == 'ours' and seed == 1").iloc[0].to_dict())
+    again = run('rerun', name, '--out', root, '--device', 'cpu', '--jobs', 1)
+    assert again.exit_code == 0 and 'the same' in again.output and 'uar' in again.output, again.output
+    other = tmp_path/'results'
+    shutil.copytree(results, other)
+    table = read_runs(other)
+    table.loc[table.system == 'ours', 'uar'] += 1
+    table.to_csv(other/'runs.csv', index=False)
+    differs = run('rerun', name, '--out', root, '--results', other, '--device', 'cpu', '--jobs', 1)
+    assert differs.exit_code == 1 and "came out differently" in differs.output and 'uar' in differs.output
+
+
+def test_what_cannot_be_made_again_is_said(study):
+    root, _, _ = study
+    baseline = run_name(read_runs(root/'synthetic'/'results').query("group == 'baseline'").iloc[0].to_dict())
+    for name, why in (('nothing', 'unknown run'), (baseline, 'baselines and floors have none')):
+        asked = run('rerun', name, '--out', root, '--device', 'cpu', '--jobs', 1)
+        assert asked.exit_code == 1 and why in asked.output, asked.output
 
 
 def test_every_table_is_written_and_pages_show_them(study, tmp_path):
