@@ -8,7 +8,7 @@ __all__ = ['app', 'DatasetsDir', 'Out', 'Jobs', 'Device', 'SHORT', 'PANELS', 'AB
            'spectrograms', 'embeddings', 'split', 'config_option', 'with_config', 'train', 'eval_', 'run_experiment',
            'places', 'experiment', 'report', 'study', 'rerun', 'pretrain']
 
-# %% ../nbs/90_cli.ipynb #7dff7bc8
+# %% ../nbs/90_cli.ipynb #93a1119e
 import inspect, re, shlex, shutil, sys
 from dataclasses import fields
 from functools import partial, wraps
@@ -29,7 +29,7 @@ from .baselines import store_egemaps
 from .core import ConfigError, SVCError, StoreError, atomic, choose, in_parallel
 from .corpora import label_counts, load_manifest, read_corpora, save_manifest
 from .data import prepare, speakers_of, store_voices
-from .evaluate import evaluate
+from .evaluate import evaluate, validate
 from .pretrain import pretrain as pretrain_run, store_contours, unlabelled
 from .report import build_site, project_root
 from .speaker import fit_speaker_pca, plot_voices, save_speaker_pca, voice_map
@@ -160,10 +160,10 @@ def embeddings(
         with atomic(out/'PCA_subjects_embedding_plot.png') as t: plot_voices(voice_map(x, table, method)).savefig(t)
         typer.echo(f'voices drawn in {out/"PCA_subjects_embedding_plot.png"}')
 
-# %% ../nbs/90_cli.ipynb #00fa7c48
+# %% ../nbs/90_cli.ipynb #4328afe1
 @verb
 def split(
-    eval_dataset:Annotated[str, typer.Option(help='The corpus that is held out')],
+    eval_dataset:Annotated[str, typer.Option(help='The corpus that is held out; none: all of them train, for a model that is to be used')],
     datasets_dir:DatasetsDir = Path('datasets'),
     num_classes:Annotated[str, typer.Option(help='4 (anger, happy, neutral, sad), 3 (neutral, positive, negative) or all')] = '4',
     augmentation:Annotated[str, typer.Option(help='no_aug, time_aug, freq_aug, time_freq_aug, or kinds divided by commas')] = 'no_aug',
@@ -179,10 +179,10 @@ def split(
     Example: `speaker-vgg-cct split --datasets-dir datasets --eval-dataset EMOVO`"""
     table, _ = _manifest(datasets_dir, out, jobs)
     names = 'all' if train_datasets == 'all' else [c.strip() for c in train_datasets.split(',')]
-    s = make_split(table, eval_dataset, num_classes, names, percent_subject_validation, augmentation, balanced, seed)
+    s = make_split(table, None if eval_dataset == 'none' else eval_dataset, num_classes, names, percent_subject_validation, augmentation, balanced, seed)
     shared = check(full_audit(s, table, out/'features', jobs=jobs)) # before anything is written
     folder = save_split(s, table, data_dir); save_manifest(speakers_of(s, table), folder/'manifest.csv')
-    typer.echo(pd.crosstab(s.part, s.label)[s.attrs['classes']].loc[['train', 'validation', 'test']].to_string())
+    typer.echo(pd.crosstab(s.part, s.label)[s.attrs['classes']].reindex(['train', 'validation', 'test']).dropna().astype(int).to_string())
     typer.echo('shared between parts:\n' + shared.pivot(index='parts', columns='check', values='shared').to_string())
     typer.echo(f'validation speakers: {", ".join(s.attrs["validation_speakers"])}\nwritten to {folder}')
 
@@ -243,7 +243,7 @@ Classes = Annotated[Optional[int], typer.Option(help='May be said; must be that 
 Dataset = Annotated[str, typer.Option('--dataset', '-d', help='May be said; must be a corpus of the split')]
 Features = Annotated[Path, typer.Option(help='Folder of the feature stores')]
 
-# %% ../nbs/90_cli.ipynb #7e7434de
+# %% ../nbs/90_cli.ipynb #546fb037
 @verb
 @with_config
 def train(
@@ -259,7 +259,7 @@ def train(
     s, table = _split_of(data_train_dir); _agrees(s, num_classes, dataset); c = load_config(config, **options)
     folder = split_folder(root_output_dir/f'{c.model}-{c.start}', s.attrs)/f'{c.hash[:6]}-seed{c.seed}'
     parts, pca = _parts(s, table, c, features, jobs)
-    train_run(parts, pca, s, c, folder, device, command=told())
+    train_run(parts, pca, s, c, folder, device, command=told()); validate(folder, parts['validation'], device)
     best = pd.read_csv(folder/'summary.csv').eval_uar.max()
     typer.echo(f'best UAR on validation speakers {best:.1f} %\nrun folder: {folder}')
 
