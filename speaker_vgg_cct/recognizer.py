@@ -7,7 +7,7 @@ __all__ = ['FORMAT', 'CORPUS_LICENCES', 'AUDIO_ENDINGS', 'WINDOW', 'LONGEST', 'S
            'calibration_of', 'model_card', 'make_bundle', 'Recognition', 'sources_of', 'samples_of', 'speech_share',
            'cut', 'Recognizer']
 
-# %% ../nbs/75_recognizer.ipynb #95ba7bde
+# %% ../nbs/75_recognizer.ipynb #2dc4b2a5
 import copy, glob, hashlib, json
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -21,8 +21,9 @@ from fastcore.basics import patch
 from .adapt import DEVIATIONS, voice_habit
 from .audio import SAMPLE_RATE, load_audio, to_mono
 from .calibration import apply_temperature, as_logits, at_coverage, fit_temperature, read_probabilities, risk_coverage
-from .core import AudioError, ConfigError, StoreError, atomic
+from .core import AudioError, ConfigError, StoreError, atomic, choose
 from .data import to_input
+from .onnx import OnnxNetwork, export_onnx
 from .results import read_runs
 from .speaker import ENCODERS, SpeakerPCA, VGGVoxNet, encoder_parts, get_encoder
 from .spectrogram import clip_picture
@@ -118,13 +119,14 @@ The corpora:
 Needs {', '.join(dict.fromkeys(_of_encoder[n] for n in told['config']['encoder'].split('+')))}.
 """
 
-# %% ../nbs/75_recognizer.ipynb #c0919c1c
+# %% ../nbs/75_recognizer.ipynb #27fe58b5
 def make_bundle(
     run, # the folder of a run, with `validation.csv`
     path, # of the bundle
     name:str='', # of the model; empty: that of the run's system or network
     results=(), # folders of results tables, for the measured limits
     coverage:float=80, # percent of validation clips that are not rejected
+    onnx:bool=False, # also as a graph for `runtime='onnx'`
     synthetic:bool=False, # did it learn from synthetic voices
 )->Path:
     "Makes a bundle of a run; raises `StoreError` if the run lacks something."
@@ -133,6 +135,7 @@ def make_bundle(
     if model.takes_speaker and config.deviation and pca.base is None: raise StoreError('does not say what its training voices are like', file=run/'speaker_pca.npz', remedy='Train the run again, with this version')
     arrays = {f'network/{k}': v.numpy() for k, v in model.state_dict().items()}
     if pca: arrays |= {f'projection/{k}': np.asarray(v, np.float32) for k in ('mean', 'components', 'base', 'within') if (v := getattr(pca, k)) is not None}
+    if onnx: arrays['onnx'] = np.frombuffer(export_onnx(model), np.uint8)
     for part, weights in encoder_parts(config.encoder, config.weights) if pca else ():
         if weights: arrays |= {f'encoder/{k}': v.cpu().numpy() for k, v in get_encoder(part, weights).net.state_dict().items()}
     told = dict(name=name or made.get('system') or made['model'], classes=made['classes'], config={k: v for k, v in asdict(config).items() if k not in ('weights', 'initial_checkpoint', 'pretrained')}, setting=made['setting'],
@@ -215,18 +218,20 @@ def cut(
     starts = [*range(0, last, n//2), last]
     return [(s/SAMPLE_RATE, y[s:s + n]) for s in starts]
 
-# %% ../nbs/75_recognizer.ipynb #85a48c43
+# %% ../nbs/75_recognizer.ipynb #0f799ee0
 class Recognizer:
     "A bundle, ready to listen."
     def __init__(self,
         arrays:dict, told:dict, # of `read_bundle`
         device:str='cpu',
+        runtime:str='torch', # or `onnx`, by onnxruntime
     ):
         self.told, self.classes, self.device = told, told['classes'], pick_device(device)
         self.config = config_of(told['config']); self.network = make_model(self.config, len(self.classes)).to(self.device).eval()
         mine = lambda prefix: {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
         self.network.load_state_dict({k: torch.from_numpy(v) for k, v in mine('network/').items()})
         self.params, self.habit = self.config.picture(self.network.img_size), None
+        self.run = {'torch': lambda: self.network, 'onnx': lambda: self._graph(arrays)}[choose(runtime, ('torch', 'onnx'), 'runtime')]()
         if not self.network.takes_speaker: return
         p = mine('projection/'); self.base, self.within = (p.get(k) for k in ('base', 'within'))
         self.projection = SpeakerPCA(p['mean'], p['components'], np.zeros(len(p['components'])), clips=(), **told['projection'])
@@ -234,9 +239,13 @@ class Recognizer:
         if self.config.deviation: self.habit = voice_habit(np.zeros((0, len(self.base))), self.base, self.within)
 
     @classmethod
-    def load(cls, path, device:str='cpu'):
+    def load(cls, path, device:str='cpu', runtime:str='torch'):
         "Reads a bundle; raises `StoreError` or `ConfigError` for what is none."
-        return cls(*read_bundle(path), device)
+        return cls(*read_bundle(path), device, runtime)
+
+    def _graph(self, arrays):
+        if 'onnx' not in arrays: raise ConfigError('this bundle holds no ONNX graph', value=self.told['name'], remedy='Make it with `speaker-vgg-cct bundle --onnx`')
+        return OnnxNetwork(arrays['onnx'].tobytes(), torch.get_num_threads())
 
     def _encoder(self, name, weights, device):
         if not ENCODERS[name].published: return get_encoder(name, device=device)
@@ -264,7 +273,7 @@ class Recognizer:
 
     def probabilities(self, clips:list)->np.ndarray: # float64 [clips, classes]
         "How probable each class is, at the temperature of calibration."
-        with torch.inference_mode(): logits = self.network(*(x.to(self.device) for x in self.inputs(clips))).float().cpu().numpy()
+        with torch.inference_mode(): logits = self.run(*(x.to(self.device) for x in self.inputs(clips))).float().cpu().numpy()
         return apply_temperature(logits, self.told['calibration']['temperature'])
 
     def enrol(self,
