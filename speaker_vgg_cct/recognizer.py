@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'CORPUS_LICENCES', 'AUDIO_ENDINGS', 'WINDOW', 'LONGEST', 'SPEECH', 'QUIET', 'write_bundle', 'read_bundle',
-           'calibration_of', 'model_card', 'make_bundle', 'Recognition', 'sources_of', 'samples_of', 'speech_share',
-           'cut', 'Recognizer']
+           'calibration_of', 'model_card', 'measured_limits', 'make_bundle', 'Recognition', 'sources_of', 'samples_of',
+           'speech_share', 'cut', 'Recognizer']
 
-# %% ../nbs/75_recognizer.ipynb #2dc4b2a5
+# %% ../nbs/75_recognizer.ipynb #75ee0b56
 import copy, glob, hashlib, json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def calibration_of(
     point, whole = (at_coverage(risk_coverage(apply_temperature(as_logits(p), temperature), labels), (c,)).iloc[0] for c in (coverage, 100))
     return dict(temperature=temperature, threshold=point.confidence/100, coverage=float(coverage), uar=float(whole.uar), uar_answered=float(point.uar), clips=len(p))
 
-# %% ../nbs/75_recognizer.ipynb #91511df9
+# %% ../nbs/75_recognizer.ipynb #07e6ff8c
 CORPUS_LICENCES = { # as their owners published them; of others nothing is known here
     'RAVDESS': 'CC BY-NC-SA 4.0', 'NEMO': 'CC BY-NC-SA 4.0', 'EMOVO': 'for research; no licence text', 'EMODB': 'free download; no licence text in the original release'}
 _of_encoder = {'resemblyzer': 'Resemblyzer (Apache 2.0)', 'resemblyzer_layers': 'Resemblyzer (Apache 2.0)', 'vggvox': 'VGGVox (weights as given by the user)',
@@ -82,16 +82,16 @@ _of_encoder = {'resemblyzer': 'Resemblyzer (Apache 2.0)', 'resemblyzer_layers': 
 
 def model_card(
     told:dict, # of a bundle
-    measured:pd.DataFrame=None, # rows of `results.read_runs`: the same system on corpora that it had not heard
+    measured:pd.DataFrame, # of `measured_limits`
 )->str: # Markdown
     "What a bundle is, what it is for, and how good it was where that was measured."
     split, c = told['provenance']['split'], told['calibration']; synthetic = told['synthetic']
     corpora = ', '.join(split['train_corpora']); tested = split['test_corpus']
     licences = '\n'.join(f'- {name}: {CORPUS_LICENCES.get(name, "made by formulas, no rights" if synthetic else "not known here; ask its owner")}' for name in split['train_corpora'])
-    if measured is not None and len(measured):
+    if len(measured):
         t = measured.groupby('test_corpus').agg(uar=('uar', 'mean'), low=('uar_low', 'mean'), high=('uar_high', 'mean'), seeds=('seed', 'nunique'), speakers=('speakers', 'first')).round(1)
         limits = 'On corpora that the same recipe had not heard (UAR in percent, mean over seeds, 95 % interval over speakers):\n\n| held out | UAR | interval | speakers | seeds |\n|---|---|---|---|---|\n' + \
-                 '\n'.join(f'| {i} | {r.uar} | {r.low} to {r.high} | {r.speakers:.0f} | {r.seeds} |' for i, r in t.iterrows())
+                 '\n'.join(f'| {i} | {r.uar} | {r.low} to {r.high} | {r.speakers:.0f} | {r.seeds:.0f} |' for i, r in t.iterrows())
     else: limits = 'It was not measured on a corpus that it had not heard.'
     return f"""# {told['name']}
 
@@ -119,7 +119,20 @@ The corpora:
 Needs {', '.join(dict.fromkeys(_of_encoder[n] for n in told['config']['encoder'].split('+')))}.
 """
 
-# %% ../nbs/75_recognizer.ipynb #27fe58b5
+# %% ../nbs/75_recognizer.ipynb #6f10e3d8
+def measured_limits(
+    config, # of a run
+    made:dict, # its provenance
+    results, # folders of results tables
+)->pd.DataFrame: # rows of `results.read_runs`
+    "The recorded runs with the same options, label map and setting on a corpus held out, which this run may have learned from."
+    runs = read_runs(list(results)) if results else pd.DataFrame()
+    if not len(runs): return runs
+    corpora = {*made['split']['train_corpora'], made['split']['test_corpus']}
+    same = [r.config_hash == replace(config, seed=int(r.seed)).hash and r.test_corpus in corpora for r in runs.itertuples()]
+    return runs[np.array(same) & (runs.label_hash == made['label_hash']) & (runs.setting == made['setting'])]
+
+# %% ../nbs/75_recognizer.ipynb #653a1887
 def make_bundle(
     run, # the folder of a run, with `validation.csv`
     path, # of the bundle
@@ -141,9 +154,7 @@ def make_bundle(
     told = dict(name=name or made.get('system') or made['model'], classes=made['classes'], config={k: v for k, v in asdict(config).items() if k not in ('weights', 'initial_checkpoint', 'pretrained')}, setting=made['setting'],
                 projection=dict(scale=pca.scale, width=pca.width, fit_on=pca.fit_on) if pca else {}, calibration=calibration_of(pd.read_csv(run/'validation.csv'), coverage), synthetic=synthetic,
                 provenance={k: v for k, v in made.items() if k != 'platform'})
-    runs = read_runs(list(results)) if results else pd.DataFrame()
-    measured = runs[(runs.system == made.get('system')) & (runs.setting == made['setting']) & (runs.label_hash == made['label_hash'])] if len(runs) else None
-    return write_bundle(path, arrays, told | {'card': model_card(told, measured)})
+    return write_bundle(path, arrays, told | {'card': model_card(told, measured_limits(config, made, results))})
 
 # %% ../nbs/75_recognizer.ipynb #6de67e8a
 @dataclass(frozen=True)
