@@ -8,7 +8,7 @@ __all__ = ['SAMPLING', 'CONTROLS', 'IMAGENET', 'INTERPOLATIONS', 'Store', 'Each'
            'sampling_weights', 'batches', 'speakers_of', 'run_enrolment', 'prepare', 'seeded', 'Altered',
            'colour_table', 'to_input']
 
-# %% ../nbs/31_data.ipynb #0206da0e
+# %% ../nbs/31_data.ipynb #0f441e20
 import json, math, random
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +20,7 @@ from PIL import Image
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, WeightedRandomSampler
 from tqdm import tqdm
 
-from .adapt import DEVIATIONS, deviation as speaker_deviation, known_by
+from .adapt import DEVIATIONS, deviation as speaker_deviation, known_by, training_habit
 from .audio import load_audio, samples_hash
 from .augment import augmented_log_mel
 from .core import AudioError, StoreError, atomic, choose, digest, in_parallel, make_rng, write_json
@@ -232,7 +232,7 @@ def batches(
     else: order = WeightedRandomSampler(sampling_weights(data.rows, sampling), len(data), generator=generator)
     return DataLoader(data, sampler=BatchSampler(order, batch_size, drop_last), batch_size=None, num_workers=workers)
 
-# %% ../nbs/31_data.ipynb #3ebb1893
+# %% ../nbs/31_data.ipynb #06f785ed
 def speakers_of(split:pd.DataFrame, manifest:pd.DataFrame)->pd.DataFrame: # rows of the manifest
     "All clips of a split's speakers, of whatever emotion, for nobody's labels are looked at."
     return manifest[manifest.speaker.isin(manifest.speaker[manifest['clip'].isin(split['clip'])])].reset_index(drop=True)
@@ -271,10 +271,11 @@ def prepare(
     if width:
         known = speakers_of(split, manifest)
         vectors, blocks = voice_vectors(known, root, encoder, weights, jobs)
-        if deviation: vectors = speaker_deviation(vectors, known, *run_enrolment(split, known, enrol), scale=DEVIATIONS[choose(deviation, DEVIATIONS, 'deviation')])
+        enrolled, trains = run_enrolment(split, known, enrol); habit = training_habit(vectors, known, trains) if deviation else ()
+        if deviation: vectors = speaker_deviation(vectors, known, enrolled, trains, scale=DEVIATIONS[choose(deviation, DEVIATIONS, 'deviation')])
         vectors = pd.Series(list(vectors.astype(np.float32)), known['clip'])
         seen = (rows if fit_on == 'all' else rows[rows.part == 'train']).drop_duplicates('clip')['clip']
-        pca = pca or fit_speaker_pca(np.stack(vectors[seen]), seen, width, n_components, fit_on, blocks)
+        pca = pca or replace(fit_speaker_pca(np.stack(vectors[seen]), seen, width, n_components, fit_on, blocks), **dict(zip(('base', 'within'), habit)))
     for part, r in rows.groupby('part', sort=False):
         r = r.reset_index(drop=True)
         speaker = pca(np.stack(vectors[r['clip']])) if width else np.zeros((len(r), 0), np.float32)

@@ -264,16 +264,16 @@ def save_vggvox(net:VGGVoxNet, path):
     "Writes the network's 44 arrays as safetensors."
     with atomic(path) as tmp: save_file({k: v.cpu().contiguous() for k, v in _arrays(net).items()}, tmp)
 
-# %% ../nbs/22_speaker.ipynb #1a4b23b1
+# %% ../nbs/22_speaker.ipynb #e0bbb643
 class VGGVox:
     "VGGVox with the weights of a file."
     name, dim, published = 'vggvox', 1024, _GET_WEIGHTS
 
     def __init__(self,
-        weights, # `.h5` or `.safetensors`
+        weights, # `.h5` or `.safetensors`; or the network itself
         device:str='cpu',
     ):
-        self.device, self.net = torch.device(device), load_vggvox(weights).to(device)
+        self.device, self.net = torch.device(device), (weights if isinstance(weights, VGGVoxNet) else load_vggvox(weights)).to(device)
 
     def embed(self,
         clips:list, # of float32 [samples], mono 16 kHz
@@ -360,7 +360,7 @@ def encoder_id(
     file = next(filter(None, (_weights_file(*part) for part in encoder_parts(name, weights))), None)
     return {'encoder': name} | ({'weights': _sha256(*file)} if file else {})
 
-# %% ../nbs/22_speaker.ipynb #eb07ef28
+# %% ../nbs/22_speaker.ipynb #c9b736ea
 FIT_ON = {'train': 'inductive', 'all': 'transductive'} # what the projection saw → the setting of every result made with it
 
 @dataclass
@@ -373,6 +373,8 @@ class SpeakerPCA:
     width: int # of the output
     fit_on: str # `train` or `all`
     clips: tuple # the ledger: ids of the clips it was fitted on
+    base: np.ndarray = None # float32 [dim], of embeddings relative to a speaker: the training mean, which stands in for an unknown voice
+    within: np.ndarray = None # float32 [dim]: the training variance within speakers
 
     @property
     def setting(self): "`inductive` or `transductive`."; return FIT_ON[self.fit_on]
@@ -404,17 +406,18 @@ def fit_speaker_pca(
     scale = float(np.sqrt(np.square(pca.transform((x - mean)/units)).mean())) or 1.0
     return SpeakerPCA(mean.astype(np.float32), (pca.components_/units).astype(np.float32), pca.explained_variance_ratio_.astype(np.float32), scale, width, fit_on, tuple(clips))
 
-# %% ../nbs/22_speaker.ipynb #24a22e3e
+# %% ../nbs/22_speaker.ipynb #fa2cdaae
 def save_speaker_pca(pca:SpeakerPCA, path):
     "Writes a projection as `.npz`."
     with atomic(path) as tmp:
         np.savez(tmp, mean=pca.mean, components=pca.components, explained=pca.explained, scale=pca.scale, width=pca.width,
-                 fit_on=np.array(pca.fit_on), clips=np.array(pca.clips, dtype=str))
+                 fit_on=np.array(pca.fit_on), clips=np.array(pca.clips, dtype=str), **{k: v for k in ('base', 'within') if (v := getattr(pca, k)) is not None})
 
 def load_speaker_pca(path)->SpeakerPCA:
     "Reads what `save_speaker_pca` wrote; raises `StoreError` for anything else."
     try:
-        with np.load(path, allow_pickle=False) as z: return SpeakerPCA(z['mean'], z['components'], z['explained'], float(z['scale']), int(z['width']), str(z['fit_on']), tuple(z['clips'].tolist()))
+        with np.load(path, allow_pickle=False) as z: return SpeakerPCA(z['mean'], z['components'], z['explained'], float(z['scale']), int(z['width']), str(z['fit_on']), tuple(z['clips'].tolist()),
+                                                                            *(z[k] for k in ('base', 'within') if k in z))
     except (OSError, ValueError, KeyError, EOFError) as e: raise StoreError(f'is not a saved projection: {e}', file=path, remedy='Train the run again') from None
 
 # %% ../nbs/22_speaker.ipynb #7e896acf

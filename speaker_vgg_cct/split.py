@@ -15,16 +15,16 @@ import numpy as np, pandas as pd
 from .augment import GROUPS, KINDS, parse_kinds
 from .core import (LeakageError, SplitError, StoreError, Task, choose, digest, get_task, make_rng, atomic, write_json)
 
-# %% ../nbs/30_split.ipynb #5013700b
+# %% ../nbs/30_split.ipynb #148b1126
 def task_for(
     manifest:pd.DataFrame, # as `corpora.read_corpora` gives it
     task, # `3`, `4`, `all` or a `Task`
-    test_corpus:str, # the corpus that is held out
+    test_corpus:str, # the corpus that is held out; None: none is
 )->Task:
-    "The task restricted to the classes that the test corpus has."
+    "The task restricted to the classes that the test corpus has; without one, to those that there are."
     task = task if isinstance(task, Task) else get_task(task)
-    heard = manifest.loc[manifest.corpus == test_corpus, 'emotion'].map(task.label).dropna().unique()
-    if len(heard) < 2: raise SplitError(f'has clips of fewer than two classes of task {task.name!r}', file=test_corpus, value=sorted(heard),
+    heard = manifest.loc[(manifest.corpus == test_corpus) | (test_corpus is None), 'emotion'].map(task.label).dropna().unique()
+    if len(heard) < 2: raise SplitError(f'has clips of fewer than two classes of task {task.name!r}', file=test_corpus or 'the manifest', value=sorted(heard),
                                         remedy='Choose another task or another test corpus')
     return task.restrict(heard)
 
@@ -75,10 +75,10 @@ def fill_with_copies(
         parts.append(pool.loc[sorted(rng.choice(len(pool), need, replace=False))])
     return pd.concat(parts, ignore_index=True)
 
-# %% ../nbs/30_split.ipynb #6528495d
+# %% ../nbs/30_split.ipynb #73c5c53d
 def make_split(
     manifest:pd.DataFrame, # as `corpora.read_corpora` gives it
-    test_corpus:str, # the corpus that is held out
+    test_corpus:str, # the corpus that is held out; None: none, for a model that is to be used and not judged
     task='4', # `3`, `4`, `all` or a `Task`
     train_corpora='all', # `all` others, or a list of names
     validation:float=0.25, # share of the training speakers that validates
@@ -89,7 +89,7 @@ def make_split(
     "Train, validation and test rows of one held-out corpus; raises `SplitError` or `LeakageError`."
     choose(balance, BALANCES, 'balance'); kinds = parse_kinds('no_aug' if balance == 'balanced_aug' else augmentation)
     corpora = sorted(manifest.corpus.unique())
-    choose(test_corpus, corpora, 'test corpus', SplitError)
+    if test_corpus is not None: choose(test_corpus, corpora, 'test corpus', SplitError)
     others = [c for c in corpora if c != test_corpus]
     train_corpora = others if train_corpora == 'all' else sorted(set(train_corpora))
     if test_corpus in train_corpora: raise LeakageError('the test corpus is among the training corpora', value=test_corpus, remedy='Take it out of one of the two')
@@ -100,6 +100,7 @@ def make_split(
     pool = rows[rows.corpus.isin(train_corpora)]
     held = validation_speakers(pool.speaker, validation, seed)
     parts = {'train': pool[~pool.speaker.isin(held)], 'validation': pool[pool.speaker.isin(held)], 'test': rows[rows.corpus == test_corpus]}
+    if test_corpus is None: del parts['test']
     for part, p in parts.items():
         lacking = set(task.classes) - set(p.label)
         if lacking: raise SplitError(f'the {part} part has no clip of {sorted(lacking)}', value=f'seed {seed}, validation {validation}',
@@ -141,7 +142,7 @@ def audit(
         raise LeakageError(f'{bad.parts} share {bad.shared} {bad.what}(s)', value=bad.examples, remedy='Keep one of the two, or move both to one part')
     return report
 
-# %% ../nbs/30_split.ipynb #c5a08af5
+# %% ../nbs/30_split.ipynb #2c63090b
 def split_hash(split:pd.DataFrame)->str:
     "A digest of who is where: of the rows of a split in any order, and of its classes."
     rows = split[['clip', 'part', 'label', 'augmentation', 'copy']].sort_values(['clip', 'part', 'augmentation', 'copy'])
@@ -153,7 +154,7 @@ def split_folder(
 )->Path:
     "The reference's folder of a split with these options."
     n = attrs['task'] if attrs['task'] == 'all' else len(get_task(attrs['task']).classes)
-    return Path(root)/attrs['test_corpus']/f'{n}_classes'/attrs['augmentation']/attrs['balance']
+    return Path(root)/(attrs['test_corpus'] or 'none')/f'{n}_classes'/attrs['augmentation']/attrs['balance']
 
 _PART_FILES = {'train': 'train_data/train.csv', 'validation': 'train_data/validation.csv', 'test': 'eval_data/test.csv'}
 

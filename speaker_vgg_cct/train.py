@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['Pair', 'Triple', 'FILES', 'ALIASES', 'OF_THE_SPLIT', 'RANGES', 'CHOICES', 'Pictures', 'Voices', 'Network',
            'Alterations', 'Learning', 'Schedule', 'Config', 'kinds', 'check', 'image_transform', 'load_config',
-           'make_model', 'model_input', 'pick_device', 'predict_logits', 'scores', 'SpeakerMixup', 'save_state',
-           'load_state', 'seed_epoch', 'criterion_of', 'train_epoch', 'same_run', 'train', 'make_optimizer',
-           'make_schedule', 'plot_curves', 'load_run']
+           'config_of', 'make_model', 'model_input', 'pick_device', 'predict_logits', 'scores', 'SpeakerMixup',
+           'save_state', 'load_state', 'seed_epoch', 'criterion_of', 'train_epoch', 'same_run', 'train',
+           'make_optimizer', 'make_schedule', 'plot_curves', 'load_run']
 
 # %% ../nbs/50_train.ipynb #27b0e149
 import json, math, random, time
@@ -313,7 +313,7 @@ def _posterize(image, bits, **_):
     "Keeps the highest bits of each channel. timm asks for 0 at its strongest, which Pillow refuses since version 13: that is black."
     return image if bits >= 8 else ImageOps.posterize(image, bits) if bits > 0 else Image.new(image.mode, image.size)
 
-# %% ../nbs/50_train.ipynb #a0f807da
+# %% ../nbs/50_train.ipynb #a102f376
 def load_config(
     preset='cpu', # a name in `configs/`, or a path of a YAML file
     **options, # override the file; None leaves the file's value
@@ -326,6 +326,13 @@ def load_config(
     if not isinstance(read, dict): raise ConfigError('must hold a table of options', file=file, value=type(read).__name__)
     in_file, said = _understood(read, file), _understood({k: v for k, v in options.items() if v is not None}, None)
     return check(Config(**in_file | said), {k: file for k in in_file.keys() - said.keys()})
+
+def config_of(
+    given:dict, # options by name, as in a YAML file
+    file=None, # where they were read, for the error
+)->Config:
+    "The options of a table; raises `ConfigError` for unknown keys and values out of range."
+    return check(Config(**_understood(given, file)), dict.fromkeys(given, file))
 
 # %% ../nbs/50_train.ipynb #1ac02b3c
 def make_model(

@@ -1,0 +1,116 @@
+"A bundle through the command line, as someone would use it who has nothing but clips."
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from typer.testing import CliRunner
+
+from speaker_vgg_cct.audio import load_audio
+from speaker_vgg_cct.core import ConfigError
+from speaker_vgg_cct.recognizer import Recognizer, make_bundle, read_bundle
+from speaker_vgg_cct.synth import build
+from speaker_vgg_cct.use import SHIPPED, app
+
+
+def run(*args, **more):
+    return CliRunner().invoke(app, list(map(str, args)), **more)
+
+
+@pytest.fixture(scope='module')
+def clips(tmp_path_factory):
+    "The same second of speech in many forms, and what is none."
+    root = tmp_path_factory.mktemp('clips')
+    voices = sorted((build(root/'corpora', sentences=1)/'SYNTH_A').rglob('*.wav'))
+    y = load_audio(voices[0])
+    (root/'in').mkdir()
+    for ending in ('wav', 'flac', 'mp3', 'ogg', 'aiff'): sf.write(root/'in'/f'clip.{ending}', y, 16000)
+    sf.write(root/'stereo8k.wav', np.stack([y, y], 1)[::2], 8000)
+    (root/'text.wav').write_text('this is no sound')
+    (root/'empty.wav').write_bytes(b'')
+    sf.write(root/'long.wav', np.resize(np.concatenate([load_audio(v) for v in voices[:8]]), 16000*60), 16000)
+    return root
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory, clips):
+    "A small model of our own, trained for one epoch on all synthetic corpora."
+    to = tmp_path_factory.mktemp('model')/'m.svc'
+    done = run('bundle', '-o', to, '-c', 'quick', '--out', to.parent, '--device', 'cpu', '--jobs', 1)
+    assert done.exit_code == 0 and 'synthetic voices' in done.output and to.stat().st_size < 20e6, done.output
+    return to
+
+
+def rows(done): return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_every_format_sounds_alike(model, clips):
+    done = run('predict', clips/'in', clips/'stereo8k.wav', '-m', model, '--form', 'json')
+    assert done.exit_code == 0, done.output
+    found = {Path(r['source']).name: r for r in rows(done)}
+    assert set(found) == {'clip.wav', 'clip.flac', 'clip.mp3', 'clip.ogg', 'clip.aiff', 'stereo8k.wav'}
+    for r in found.values(): assert sum(v for k, v in r.items() if k.startswith('p_')) == pytest.approx(1, abs=1e-3)
+    for same in ('clip.flac', 'clip.aiff'): assert found[same]['p_sad'] == pytest.approx(found['clip.wav']['p_sad'], abs=2e-3)
+    assert found['clip.mp3']['p_sad'] == pytest.approx(found['clip.wav']['p_sad'], abs=.15)
+
+
+def test_bad_files_are_rows_and_the_others_are_done(model, clips):
+    args = 'predict', clips/'text.wav', clips/'in'/'clip.wav', clips/'empty.wav', clips/'absent.wav', clips/'none-*.wav', clips/'in'/'clip.flac', '-m', model
+    done = run(*args, '--form', 'json')
+    found = rows(done)
+    assert done.exit_code == 1 and '4 of 6 could not be used' in done.stderr
+    assert ['error' in r for r in found] == [True, False, True, True, True, False] and 'cannot be decoded' in found[0]['error']
+    table = run(*args)
+    assert table.exit_code == 1 and table.stdout.count('error:') == 4 and 'text.wav' in table.stdout
+    read = list(csv.DictReader(io.StringIO(run(*args, '--form', 'csv').stdout)))
+    assert len(read) == 6 and read[0]['error'] and read[1]['label'] and not read[1]['error']
+
+
+def test_a_long_file_is_heard_in_windows(model, clips):
+    [r] = rows(run('predict', clips/'long.wav', '-m', model, '--form', 'json'))
+    assert r['seconds'] == 60 and len(r['windows']) > 10 and r['windows'][0].keys() >= {'start', 'p_sad'}
+
+
+def test_standard_input(model, clips):
+    done = run('predict', '-', '-m', model, '--form', 'json', input=(clips/'in'/'clip.wav').read_bytes())
+    [there] = rows(run('predict', clips/'in'/'clip.wav', '-m', model, '--form', 'json'))
+    [r] = rows(done)
+    assert done.exit_code == 0 and r['p_sad'] == there['p_sad']
+
+
+@pytest.mark.parametrize('args, why', [
+    (('predict', 'x.wav', '--form', 'xml'), 'unknown form'), (('predict', 'x.wav', '-m', 'absent.svc'), 'is no file'),
+    (('listen', '--file', 'absent.wav'), 'cannot be decoded'), (('bundle', 'absent'), 'is not a trained run'), (('listen', '--file', 'x.wav', '--hop', '9'), 'at most the window')])
+def test_what_cannot_be_is_one_line_and_status_1(model, args, why):
+    args = args if '-m' in args or args[0] == 'bundle' else (*args, '-m', model)
+    done = run(*args)
+    assert done.exit_code == 1 and why in done.stderr and 'Traceback' not in done.output
+
+
+def test_listen_keeps_up_with_a_file(model, clips):
+    y = load_audio(clips/'long.wav')[:16000*6]
+    sf.write(clips/'six.wav', y, 16000)
+    done = run('listen', '--file', clips/'six.wav', '-m', model, '--lines')
+    assert done.exit_code == 0 and '6.0 s heard' in done.stderr and len(done.stdout.splitlines()) >= 4, done.output
+
+
+def test_onnx_says_the_same(model, clips, tmp_path):
+    for name in ('onnx', 'onnxscript', 'onnxruntime'): pytest.importorskip(name, reason=f'{name} is not installed: pip install speaker_vgg_cct[onnx]')
+    run_folder = next((model.parent/'synthetic'/'bundle').iterdir())
+    both = make_bundle(run_folder, tmp_path/'both.svc', onnx=True, synthetic=True)
+    a, b = (Recognizer.load(both, runtime=r)(clips/'in'/'clip.wav').probabilities for r in ('torch', 'onnx'))
+    assert a == pytest.approx(b, abs=1e-4)
+    with pytest.raises(ConfigError, match='--onnx'): Recognizer.load(model, runtime='onnx')
+
+
+def test_the_shipped_bundle_is_small_and_says_what_it_is(clips):
+    assert SHIPPED.stat().st_size < 20e6
+    told = read_bundle(SHIPPED)[1]
+    assert told['synthetic'] and 'knows nothing of people' in told['card']
+    done = subprocess.run([sys.executable, '-c', 'from speaker_vgg_cct.use import start; start()', 'predict', str(clips/'in'/'clip.wav'), '--form', 'json'], capture_output=True, text=True)
+    assert done.returncode == 0 and json.loads(done.stdout)['label'] in told['classes'] and 'synthetic voices' in done.stderr, done.stderr
