@@ -23,6 +23,7 @@ setup(
     classifiers=['Development Status :: 3 - Alpha', 'Intended Audience :: Science/Research',
                  'Programming Language :: Python :: 3.11', 'Topic :: Multimedia :: Sound/Audio :: Speech'],
     packages=find_packages(include=['speaker_vgg_cct*']),
+    include_package_data=False,
     package_data={'speaker_vgg_cct': ['bundles/*.svc']},
     install_requires=cfg['requirements'].split(),
     extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'site', 'live', 'onnx')},
