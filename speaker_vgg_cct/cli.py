@@ -6,9 +6,9 @@
 __all__ = ['DatasetsDir', 'Out', 'Jobs', 'SHORT', 'PANELS', 'ABOUT', 'Classes', 'Dataset', 'Features', 'Corpora', 'Task',
            'Preset', 'Results', 'Augmentation', 'Balance', 'FUNCTIONAL_SETS', 'told', 'corpora', 'spectrograms',
            'embeddings', 'split', 'config_option', 'with_config', 'train', 'eval_', 'run_experiment', 'places',
-           'experiment', 'report', 'study', 'rerun', 'pretrain']
+           'experiment', 'report', 'study', 'rerun', 'pretrain', 'bundle']
 
-# %% ../nbs/90_cli.ipynb #69f243ac
+# %% ../nbs/90_cli.ipynb #b6382121
 import inspect, re, shlex, shutil, sys
 from dataclasses import fields
 from functools import partial, wraps
@@ -31,11 +31,12 @@ from .corpora import label_counts, load_manifest, read_corpora, save_manifest
 from .data import prepare, speakers_of, store_voices
 from .evaluate import evaluate, validate
 from .pretrain import pretrain as pretrain_run, store_contours, unlabelled
+from .recognizer import make_bundle, read_bundle
 from .report import build_site, project_root
 from .speaker import fit_speaker_pca, plot_voices, save_speaker_pca, voice_map
 from .spectrogram import PictureParams, log_mel, picture, trim_silence
 from .split import load_split, make_split, save_split, split_folder
-from .study import STUDY_GROUPS, read_systems, rerun as rerun_cell, run_baselines, run_inner, run_system
+from .study import STUDY_GROUPS, read_systems, rerun as rerun_cell, run_baselines, run_inner, run_system, slug, train_cell
 from .synth import build
 from .train import ALIASES, FILES, Config, kinds, load_config, load_run, make_model, train as train_run
 from .use import Device, app, verb
@@ -429,3 +430,24 @@ def pretrain(
                         functionals=FUNCTIONAL_SETS[choose(functionals, FUNCTIONAL_SETS, 'functionals')], device=device, jobs=jobs, command=told())
     best = (h := pd.read_csv(product/'pretrain.csv')).loc[h.held_out_loss.idxmin()]
     typer.echo(f'loss on held-out speakers {best.held_out_loss:.3f}, of the mean {best.mean_loss:.3f}\nstart from it: --initial-checkpoint {file}')
+
+# %% ../nbs/90_cli.ipynb #0147613b
+@verb
+def bundle(
+    run:Annotated[Optional[Path], typer.Argument(help='The folder of a run; without one a model is trained on all corpora, none held out')] = None,
+    to:Annotated[Path, typer.Option('-o', '--to', help='The file that is made')] = Path('model.svc'),
+    corpora:Corpora = None, preset:Preset = None, seed:Annotated[int, typer.Option(help='Seed of the training')] = 0,
+    system:Annotated[str, typer.Option(help='Name of the model, for its card')] = 'SPEAKER VGG CCT',
+    coverage:Annotated[float, typer.Option(help='Percent of validation clips that are not rejected')] = 80,
+    onnx:Annotated[bool, typer.Option(help='Also as a graph for --runtime onnx')] = False,
+    out:Out = Path('output'), results:Results = None, device:Device = 'auto', jobs:Jobs = -1,
+):
+    """Make one file of a run, for `predict` and `listen`; or train on all corpora first.
+
+    Example: `speaker-vgg-cct bundle --corpora datasets -o model.svc`"""
+    if run is None:
+        corpora, out, results, preset = places(corpora, out, results, preset)
+        manifest, config = _manifest(corpora, out, jobs)[0], load_config(preset, seed=seed); run = out/'bundle'/f'{slug(system)}-{config.hash[:6]}-seed{seed}'
+        train_cell(make_split(manifest, None, balance='no_balanced', seed=seed), manifest, config, run, out/'features', device, jobs, system=system)
+    made = make_bundle(run, to, results=[results or project_root()/'results'], coverage=coverage, onnx=onnx)
+    typer.echo(f'{read_bundle(made)[1]["card"]}\nwritten to {made}, {made.stat().st_size/1e6:.1f} MB')

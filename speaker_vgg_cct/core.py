@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from joblib import Parallel, delayed
 
-# %% ../nbs/00_core.ipynb #c66abc68
+# %% ../nbs/00_core.ipynb #aaca59c3
 class SVCError(Exception):
     "An error of the user's data or choices; the message names the file, the value and the remedy."
     def __init__(self,
@@ -28,9 +28,10 @@ class SVCError(Exception):
         remedy:str='', # what to do about it
     ):
         self.problem, self.file, self.value, self.remedy = problem, file, value, remedy
-        where = f'{file}: ' if file is not None else ''
-        what = f' (got {value!r})' if value is not None else ''
-        super().__init__(f'{where}{problem}{what}' + (f'. {remedy}' if remedy else ''))
+        super().__init__((f'{file}: ' if file is not None else '') + self.said)
+
+    @property
+    def said(self): "The message without the file, where that is named already."; return self.problem + (f' (got {self.value!r})' if self.value is not None else '') + (f'. {self.remedy}' if self.remedy else '')
 
 class CorpusError(SVCError): "A corpus folder or a label that cannot be understood."
 class AudioError(SVCError): "A clip that cannot be decoded or holds no usable speech."

@@ -132,7 +132,7 @@ def measured_limits(
     same = [r.config_hash == replace(config, seed=int(r.seed)).hash and r.test_corpus in corpora for r in runs.itertuples()]
     return runs[np.array(same) & (runs.label_hash == made['label_hash']) & (runs.setting == made['setting'])]
 
-# %% ../nbs/75_recognizer.ipynb #653a1887
+# %% ../nbs/75_recognizer.ipynb #83baf5d2
 def make_bundle(
     run, # the folder of a run, with `validation.csv`
     path, # of the bundle
@@ -140,7 +140,6 @@ def make_bundle(
     results=(), # folders of results tables, for the measured limits
     coverage:float=80, # percent of validation clips that are not rejected
     onnx:bool=False, # also as a graph for `runtime='onnx'`
-    synthetic:bool=False, # did it learn from synthetic voices
 )->Path:
     "Makes a bundle of a run; raises `StoreError` if the run lacks something."
     run = Path(run); model, config, pca, made = load_run(run)
@@ -152,11 +151,11 @@ def make_bundle(
     for part, weights in encoder_parts(config.encoder, config.weights) if pca else ():
         if weights: arrays |= {f'encoder/{k}': v.cpu().numpy() for k, v in get_encoder(part, weights).net.state_dict().items()}
     told = dict(name=name or made.get('system') or made['model'], classes=made['classes'], config={k: v for k, v in asdict(config).items() if k not in ('weights', 'initial_checkpoint', 'pretrained')}, setting=made['setting'],
-                projection=dict(scale=pca.scale, width=pca.width, fit_on=pca.fit_on) if pca else {}, calibration=calibration_of(pd.read_csv(run/'validation.csv'), coverage), synthetic=synthetic,
+                projection=dict(scale=pca.scale, width=pca.width, fit_on=pca.fit_on) if pca else {}, calibration=calibration_of(pd.read_csv(run/'validation.csv'), coverage), synthetic=made['synthetic'],
                 provenance={k: v for k, v in made.items() if k != 'platform'})
     return write_bundle(path, arrays, told | {'card': model_card(told, measured_limits(config, made, results))})
 
-# %% ../nbs/75_recognizer.ipynb #6de67e8a
+# %% ../nbs/75_recognizer.ipynb #e0392de6
 @dataclass(frozen=True)
 class Recognition:
     "How a clip sounds."
@@ -176,7 +175,9 @@ class Recognition:
     def row(self)->dict:
         "As plain values, for a table or JSON."
         return dict(source=self.source, seconds=round(self.seconds, 3), label=self.label, confidence=round(self.confidence, 4), reject=self.reject,
-                    **{f'p_{c}': round(p, 4) for c, p in self.probabilities.items()})
+                    **_rounded(self.probabilities), **({'windows': [dict(start=s, **_rounded(w)) for s, w in self.windows]} if self.windows else {}))
+
+def _rounded(probabilities): return {f'p_{c}': round(p, 4) for c, p in probabilities.items()}
 
 # %% ../nbs/75_recognizer.ipynb #9d655fdf
 AUDIO_ENDINGS = tuple(sorted({f'.{e.lower()}' for e in sf.available_formats()} | {'.oga', '.opus', '.aif', '.aifc'})) # of files that are taken from a folder
@@ -229,7 +230,7 @@ def cut(
     starts = [*range(0, last, n//2), last]
     return [(s/SAMPLE_RATE, y[s:s + n]) for s in starts]
 
-# %% ../nbs/75_recognizer.ipynb #0f799ee0
+# %% ../nbs/75_recognizer.ipynb #ef9b6ada
 class Recognizer:
     "A bundle, ready to listen."
     def __init__(self,
@@ -267,35 +268,47 @@ class Recognizer:
     @property
     def card(self): "What the model is for and how good it is, in Markdown."; return self.told['card']
 
-    def vectors(self, clips:list)->np.ndarray: # float32 [clips, dim]
-        "What the speaker encoders say of clips."
-        return np.hstack([e.embed(clips) for e in self.encoders]).astype(np.float32)
+# %% ../nbs/75_recognizer.ipynb #45caf9dc
+@patch
+def picture(self:Recognizer, y:np.ndarray)->np.ndarray: # float32 [samples], 16 kHz → as of `clip_picture`
+    "The spectrogram of a clip; raises `AudioError` for one that is silent or shorter than a frame."
+    return clip_picture(y, self.params)
 
-    def inputs(self,
-        clips:list, # of float32 [samples], 16 kHz
-    )->tuple: # float32 [clips, in_chans, H, W], and float32 [clips, speaker_dim] if the network takes them
-        "What the network is shown of clips; raises `AudioError` for one that is silent or shorter than a frame."
-        c = self.config; pictures = torch.from_numpy(np.stack([clip_picture(y, self.params) for y in clips]))
-        x = to_input(pictures, self.network.img_size, c.cmap, c.in_chans, c.mean, c.std, c.interpolation, c.crop_pct)
-        if not self.network.takes_speaker: return (x,)
-        v = self.vectors(clips)
-        if self.habit: v = (v - self.habit[0])/(self.habit[1] if DEVIATIONS[c.deviation] else 1)
-        return x, torch.from_numpy(self.projection(v.astype(np.float32)))
+@patch
+def vectors(self:Recognizer, clips:list)->np.ndarray: # float32 [clips, dim]
+    "What the speaker encoders say of clips."
+    return np.hstack([e.embed(clips) for e in self.encoders]).astype(np.float32)
 
-    def probabilities(self, clips:list)->np.ndarray: # float64 [clips, classes]
-        "How probable each class is, at the temperature of calibration."
-        with torch.inference_mode(): logits = self.run(*(x.to(self.device) for x in self.inputs(clips))).float().cpu().numpy()
-        return apply_temperature(logits, self.told['calibration']['temperature'])
+@patch
+def inputs(self:Recognizer,
+    clips:list, # of float32 [samples], 16 kHz
+    pictures:list=None, # theirs, where they are drawn already
+)->tuple: # float32 [clips, in_chans, H, W], and float32 [clips, speaker_dim] if the network takes them
+    "What the network is shown of clips."
+    c = self.config; pictures = torch.from_numpy(np.stack(pictures or [self.picture(y) for y in clips]))
+    x = to_input(pictures, self.network.img_size, c.cmap, c.in_chans, c.mean, c.std, c.interpolation, c.crop_pct)
+    if not self.network.takes_speaker: return (x,)
+    v = self.vectors(clips)
+    if self.habit: v = (v - self.habit[0])/(self.habit[1] if DEVIATIONS[c.deviation] else 1)
+    return x, torch.from_numpy(self.projection(v.astype(np.float32)))
 
-    def enrol(self,
-        clips, # of one speaker, of whatever emotion: as for a call
-    )->'Recognizer': # that knows this voice
-        "Learns what a voice is like; raises `ConfigError` if the model has no use for it."
-        if not self.habit: raise ConfigError('this model does not adapt to a voice', value=self.told['setting'], remedy='Take one that was trained with --deviation')
-        new = copy.copy(self); new.habit = voice_habit(self.vectors([samples_of(s) for s in sources_of(clips)]), self.base, self.within)
-        return new
+@patch
+def probabilities(self:Recognizer, clips:list, pictures:list=None)->np.ndarray: # of `inputs` → float64 [clips, classes]
+    "How probable each class is, at the temperature of calibration."
+    with torch.inference_mode(): logits = self.run(*(x.to(self.device) for x in self.inputs(clips, pictures))).float().cpu().numpy()
+    return apply_temperature(logits, self.told['calibration']['temperature'])
 
-# %% ../nbs/75_recognizer.ipynb #9d5b792d
+# %% ../nbs/75_recognizer.ipynb #9793ca94
+@patch
+def enrol(self:Recognizer,
+    clips, # of one speaker, of whatever emotion: as for a call
+)->Recognizer: # that knows this voice
+    "Learns what a voice is like; raises `ConfigError` if the model has no use for it."
+    if not self.habit: raise ConfigError('this model does not adapt to a voice', value=self.told['setting'], remedy='Take one that was trained with --deviation')
+    new = copy.copy(self); new.habit = voice_habit(self.vectors([samples_of(s) for s in sources_of(clips)]), self.base, self.within)
+    return new
+
+# %% ../nbs/75_recognizer.ipynb #834ce5b8
 @patch
 def _long(self:Recognizer, y, name):
     "A clip in windows: the mean of those with speech."
@@ -312,10 +325,10 @@ def _answers(self:Recognizer, batch, sr): # sources → an answer or an error fo
         try:
             y = samples_of(s, sr); told = dict(source=name, seconds=len(y)/SAMPLE_RATE, threshold=self.told['calibration']['threshold'])
             if len(y) > LONGEST*SAMPLE_RATE: p, windows = self._long(y, name); out[i] = Recognition(probabilities=dict(zip(self.classes, map(float, p))), windows=windows, **told)
-            else: clip_picture(y, self.params); clips[i] = y, told # it can be drawn
+            else: clips[i] = y, self.picture(y), told
         except AudioError as e: out[i] = e if e.file is not None else AudioError(e.problem, name, e.value, e.remedy)
-    p = self.probabilities([y for y, _ in clips.values()]) if clips else ()
-    for (i, (_, told)), q in zip(clips.items(), p): out[i] = Recognition(probabilities=dict(zip(self.classes, map(float, q))), **told)
+    p = self.probabilities(*map(list, list(zip(*clips.values()))[:2])) if clips else ()
+    for (i, (*_, told)), q in zip(clips.items(), p): out[i] = Recognition(probabilities=dict(zip(self.classes, map(float, q))), **told)
     return out
 
 # %% ../nbs/75_recognizer.ipynb #69cf28d3

@@ -6,7 +6,7 @@
 __all__ = ['KEY', 'COLUMNS', 'result_row', 'read_table', 'append_runs', 'read_runs', 'run_name', 'save_aggregates',
            'load_aggregates']
 
-# %% ../nbs/65_results.ipynb #adfd5f95
+# %% ../nbs/65_results.ipynb #bb48de25
 import json, re
 from pathlib import Path
 
@@ -14,9 +14,9 @@ import numpy as np, pandas as pd
 from filelock import FileLock
 from sklearn.metrics import confusion_matrix
 
-from .core import StoreError, atomic
+from .core import StoreError, atomic, write_text
 
-# %% ../nbs/65_results.ipynb #3ee9411e
+# %% ../nbs/65_results.ipynb #4a5af6b3
 KEY = ['system', 'test_corpus', 'label_hash', 'split_hash', 'config_hash', 'seed'] # what makes a run that run
 COLUMNS = ['test_corpus', 'train_corpora', 'task', 'system', 'group', 'setting', 'seed', 'n', 'speakers', 'uar', 'uar_low', 'uar_high', 'accuracy', 'macro_f1', 'validation_uar',
            'synthetic', 'augmentation', 'balance', 'label_hash', 'split_hash', 'config_hash', 'commit', 'command']
@@ -25,13 +25,12 @@ def result_row(
     made:dict, # a run's `provenance.json`
     metrics:dict, # of `evaluate.evaluate`, or of a baseline or floor
     system:str=None, # a baseline or floor; None: the run itself, by its name in a study, or else its model and augmentation
-    synthetic:bool=False, # were the corpora synthetic
 )->dict:
     "A row of the table. A baseline or floor belongs to its split, so it carries no configuration."
     s, bare = made['split'], system is not None
     model = made.get('system') or made['model'] + ('' if s['augmentation'] == 'no_aug' else f", {s['augmentation']}")
     row = dict(test_corpus=s['test_corpus'], train_corpora='+'.join(s['train_corpora']), task=s['task'], system=system or model, group='baseline' if bare else made.get('group', 'main'), setting='inductive' if bare else made['setting'],
-               seed=s['seed'], synthetic=synthetic, augmentation=s['augmentation'], balance=s['balance'], label_hash=made['label_hash'], split_hash=made['split_hash'],
+               seed=s['seed'], synthetic=made['synthetic'], augmentation=s['augmentation'], balance=s['balance'], label_hash=made['label_hash'], split_hash=made['split_hash'],
                config_hash='' if bare else made['config_hash'], commit=made['commit'], command=made.get('command', ''))
     return row | {k: v for k, v in metrics.items() if k in COLUMNS or k.startswith('recall_')}
 
@@ -79,7 +78,7 @@ def read_runs(
     if not tables: return pd.DataFrame(columns=COLUMNS)
     return pd.concat(tables, ignore_index=True).drop_duplicates(KEY, keep='last', ignore_index=True)
 
-# %% ../nbs/65_results.ipynb #793a5843
+# %% ../nbs/65_results.ipynb #431b10b5
 def run_name(row:dict)->str:
     "A readable and unique name of a row's run."
     system = re.sub(r'\W+', '-', row['system'])
@@ -90,13 +89,13 @@ def save_aggregates(
     row:dict, # its row
     results, # the results folder
 )->Path: # `results/runs/<name>`
-    "Copies a run's confusion counts, learning curve and options into the results folder."
+    "Copies a run's confusion counts, learning curve, options and provenance into the results folder."
     out, folder = Path(out), Path(results)/'runs'/run_name(row)
     p, classes = pd.read_csv(out/'predictions.csv'), json.loads((out/'provenance.json').read_text())['classes']
     counts = pd.DataFrame(confusion_matrix(p.truth, p.prediction, labels=classes), pd.Index(classes, name='truth'), classes)
     with atomic(folder/'confusion.csv') as tmp: counts.to_csv(tmp)
     with atomic(folder/'summary.csv') as tmp: pd.read_csv(out/'summary.csv').drop(columns='seconds').round(5).to_csv(tmp, index=False)
-    with atomic(folder/'args.yaml') as tmp: tmp.write_text((out/'args.yaml').read_text())
+    for name in ('args.yaml', 'provenance.json'): write_text(folder/name, (out/name).read_text())
     return folder
 
 def load_aggregates(

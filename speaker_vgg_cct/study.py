@@ -6,7 +6,7 @@
 __all__ = ['STUDY_GROUPS', 'System', 'read_systems', 'train_cell', 'run_cell', 'slug', 'system_config', 'run_system',
            'run_baselines', 'rerun', 'read_inner', 'run_inner', 'network_enrolment']
 
-# %% ../nbs/70_study.ipynb #671fc06a
+# %% ../nbs/70_study.ipynb #88a50239
 import json, shutil
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -21,7 +21,7 @@ from .evaluate import evaluate, floors, judge, validate
 from .pretrain import TARGETS, pretrain
 from .results import append_runs, read_runs, result_row, run_name, save_aggregates
 from .split import make_split, split_hash
-from .train import Config, load_config, load_run, make_model, pick_device, predict_logits, train
+from .train import Config, load_config, load_run, make_model, pick_device, predict_logits, threads, train
 
 # %% ../nbs/70_study.ipynb #705563c2
 STUDY_GROUPS = 'main', 'control', 'ablation'
@@ -90,7 +90,7 @@ def run_cell(
     made, parts = train_cell(split, manifest, config, folder, features, device, jobs, **more)
     return evaluate(folder, parts['test'], device), made, parts
 
-# %% ../nbs/70_study.ipynb #700fecff
+# %% ../nbs/70_study.ipynb #73ce0bf6
 def slug(name:str)->str: "A folder's name for a system."; return re.sub(r'\W+', '-', name).strip('-').lower()
 
 def _finished(folder, config, split): # the metrics of a cell that is there, and its provenance
@@ -118,11 +118,11 @@ def run_system(
     folder = Path(out)/'study'/slug(system.name)/test_corpus/f'seed{seed}'
     m, made = _finished(folder, config, split) or run_cell(split, manifest, config, folder, Path(out)/'features', device, jobs,
                                                            system=system.name, group=system.group, command=command)[:2]
-    row = result_row(made, m | {'validation_uar': float(pd.read_csv(folder/'summary.csv').eval_uar.max())}, synthetic=bool(manifest.synthetic.all()))
+    row = result_row(made, m | {'validation_uar': float(pd.read_csv(folder/'summary.csv').eval_uar.max())})
     append_runs([row], results); save_aggregates(folder, row, results)
     return row
 
-# %% ../nbs/70_study.ipynb #949c62c7
+# %% ../nbs/70_study.ipynb #58005f06
 def run_baselines(
     manifest:pd.DataFrame, test_corpus:str, seed:int, split_options:dict,
     out, results, jobs:int=-1, command:str='',
@@ -130,7 +130,7 @@ def run_baselines(
     "Baselines and floors on the split of one corpus and seed; audits the split once more, in full."
     split = make_split(manifest, test_corpus, seed=seed, **split_options); classes = split.attrs['classes']
     folder = Path(out)/'study'/'baselines'/test_corpus/f'seed{seed}'
-    made = provenance(command=command, group='baseline', model='', classes=classes, setting='inductive', config_hash='', label_hash=split.attrs['label_hash'], split_hash=split_hash(split),
+    made = provenance(command=command, group='baseline', synthetic=bool(manifest.synthetic.all()), model='', classes=classes, setting='inductive', config_hash='', label_hash=split.attrs['label_hash'], split_hash=split_hash(split),
                       split={k: v for k, v in split.attrs.items() if k not in ('classes', 'label_hash')})
     old = json.loads((folder/'provenance.json').read_text()) if (folder/'provenance.json').exists() else {}
     if old.get('split_hash') != made['split_hash']:
@@ -142,10 +142,10 @@ def run_baselines(
         write_json(folder/'floors.json', floors(parts['train'].labels, parts['test'].labels, classes)); write_json(folder/'provenance.json', made)
     else: made = old
     found = pd.read_csv(folder/'baselines.csv'); scores = judge_predictions(found, classes) | json.loads((folder/'floors.json').read_text())
-    append_runs([result_row(made, {'speakers': found.speaker.nunique()} | m, name, bool(manifest.synthetic.all())) for name, m in scores.items()], results)
+    append_runs([result_row(made, {'speakers': found.speaker.nunique()} | m, name) for name, m in scores.items()], results)
     return folder
 
-# %% ../nbs/70_study.ipynb #06dce564
+# %% ../nbs/70_study.ipynb #674f944a
 def rerun(
     name:str, # of a folder in `results/runs`
     manifest:pd.DataFrame, # of the corpora that it was made from
@@ -153,16 +153,18 @@ def rerun(
     out, # of the new run, in `rerun`, and of the stores
     device:str='auto', jobs:int=-1, command:str='',
 )->pd.DataFrame: # a row a metric: recorded, again (percent)
-    "Trains and tests a recorded run again from nothing; raises `StoreError` or `ConfigError` if it cannot be the same run."
+    "Trains and tests a recorded run again from nothing, with as many threads; raises `StoreError` or `ConfigError` if it cannot be the same run."
     known = {run_name(r): r for r in read_runs(results).to_dict('records')}; choose(name, known, 'run', StoreError, file=Path(results)/'runs.csv'); row = known[name]
-    args = Path(results)/'runs'/name/'args.yaml'
-    if not args.exists(): raise StoreError('the options of the run are not there', file=args, remedy='Restore them from git; baselines and floors have none')
+    args, made = (Path(results)/'runs'/name/f for f in ('args.yaml', 'provenance.json'))
+    for file in (args, made):
+        if not file.exists(): raise StoreError('the options and provenance of the run are not there', file=file, remedy='Restore them from git; baselines and floors have none')
     config = load_config(args); split = make_split(manifest, row['test_corpus'], row['task'], row['train_corpora'].split('+'), augmentation=row['augmentation'], balance=row['balance'], seed=int(row['seed']))
     for what, new in (('label_hash', split.attrs['label_hash']), ('split_hash', split_hash(split)), ('config_hash', config.hash)):
         if new != row[what]: raise ConfigError(f'{name}: another {what} than recorded', value=new, remedy=f'It was {row[what]}: give the same corpora, files and version ({row["commit"]})')
     folder = Path(out)/'rerun'/name
     if folder.exists(): shutil.rmtree(folder)
-    m = run_cell(split, manifest, config, folder, Path(out)/'features', device, jobs, system=row['system'], group=row['group'], command=command)[0]
+    with threads(json.loads(made.read_text())['threads']):
+        m = run_cell(split, manifest, config, folder, Path(out)/'features', device, jobs, system=row['system'], group=row['group'], command=command)[0]
     metrics = [k for k in row if k in ('uar', 'accuracy', 'macro_f1') or k.startswith('recall_') and k in m]
     return pd.DataFrame({'recorded': {k: float(row[k]) for k in metrics}, 'again': {k: float(m[k]) for k in metrics}})
 

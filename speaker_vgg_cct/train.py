@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['Pair', 'Triple', 'FILES', 'ALIASES', 'OF_THE_SPLIT', 'RANGES', 'CHOICES', 'Pictures', 'Voices', 'Network',
            'Alterations', 'Learning', 'Schedule', 'Config', 'kinds', 'check', 'image_transform', 'load_config',
-           'config_of', 'make_model', 'model_input', 'pick_device', 'predict_logits', 'scores', 'SpeakerMixup',
-           'save_state', 'load_state', 'seed_epoch', 'criterion_of', 'train_epoch', 'same_run', 'train',
+           'config_of', 'make_model', 'model_input', 'pick_device', 'threads', 'predict_logits', 'scores',
+           'SpeakerMixup', 'save_state', 'load_state', 'seed_epoch', 'criterion_of', 'train_epoch', 'same_run', 'train',
            'make_optimizer', 'make_schedule', 'plot_curves', 'load_run']
 
-# %% ../nbs/50_train.ipynb #27b0e149
+# %% ../nbs/50_train.ipynb #48a6925f
 import json, math, random, time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,6 +24,7 @@ from PIL import Image, ImageOps
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from threadpoolctl import threadpool_limits
 from timm.data import Mixup, create_transform
 from timm.data.random_erasing import RandomErasing
 from timm.loss import JsdCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
@@ -334,7 +336,7 @@ def config_of(
     "The options of a table; raises `ConfigError` for unknown keys and values out of range."
     return check(Config(**_understood(given, file)), dict.fromkeys(given, file))
 
-# %% ../nbs/50_train.ipynb #1ac02b3c
+# %% ../nbs/50_train.ipynb #f823edc4
 def make_model(
     config:Config,
     num_classes:int,
@@ -362,6 +364,14 @@ def pick_device(
     try: torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as e: raise ConfigError(f'device cannot be used: {str(e).splitlines()[0]}', value=device, remedy='Try auto or cpu') from None
     return torch.device(device)
+
+@contextmanager
+def threads(n:int):
+    "Inside the block PyTorch and the numerical libraries compute with `n` threads, which the last digits of a training depend on."
+    before = torch.get_num_threads(); torch.set_num_threads(n)
+    try:
+        with threadpool_limits(n): yield
+    finally: torch.set_num_threads(before)
 
 # %% ../nbs/50_train.ipynb #9e176de5
 @torch.no_grad()
@@ -461,7 +471,7 @@ def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=la
         total += loss.item()*len(target); count += len(target); tick()
     return total/count
 
-# %% ../nbs/50_train.ipynb #ac0e0095
+# %% ../nbs/50_train.ipynb #7319931f
 def same_run(
     folder, # of a run
     made:dict, # its provenance
@@ -497,7 +507,7 @@ def train(
     rows = pd.concat([p.rows for p in parts.values()]).drop_duplicates('clip')
     known = checkpoint_ledger(config.initial_checkpoint, rows)
     setting = max(config.setting if pca else 'inductive', setting_of([known] if known else [], split, rows), key=[*SETTINGS.values()].index)
-    made = provenance(**more, model=config.model, classes=attrs['classes'], setting=setting, config_hash=config.hash,
+    made = provenance(**more, threads=torch.get_num_threads(), synthetic=bool(rows.synthetic.all()), model=config.model, classes=attrs['classes'], setting=setting, config_hash=config.hash,
                       label_hash=attrs['label_hash'], split_hash=split_hash(split), **({'encoder': encoder_id(config.encoder, config.weights)} if pca else {}), split={k: v for k, v in attrs.items() if k not in ('classes', 'label_hash')})
     if len(parts['train']) < config.batch_size: raise ConfigError('batch_size is larger than the training part', value=config.batch_size, remedy=f'It has {len(parts["train"])} rows')
     try:

@@ -12,10 +12,11 @@ import soundfile as sf
 from typer.testing import CliRunner
 
 from speaker_vgg_cct.audio import load_audio
+from speaker_vgg_cct.cli import app
 from speaker_vgg_cct.core import ConfigError
 from speaker_vgg_cct.recognizer import Recognizer, make_bundle, read_bundle
 from speaker_vgg_cct.synth import build
-from speaker_vgg_cct.use import SHIPPED, app
+from speaker_vgg_cct.use import SHIPPED
 
 
 def run(*args, **more):
@@ -41,7 +42,7 @@ def clips(tmp_path_factory):
 def model(tmp_path_factory, clips):
     "A small model of our own, trained for one epoch on all synthetic corpora."
     to = tmp_path_factory.mktemp('model')/'m.svc'
-    done = run('bundle', '-o', to, '-c', 'quick', '--out', to.parent, '--device', 'cpu', '--jobs', 1)
+    done = run('bundle', '-o', to, '--out', to.parent, '--device', 'cpu', '--jobs', 1)
     assert done.exit_code == 0 and 'synthetic voices' in done.output and to.stat().st_size < 20e6, done.output
     return to
 
@@ -102,7 +103,7 @@ def test_listen_keeps_up_with_a_file(model, clips):
 def test_onnx_says_the_same(model, clips, tmp_path):
     for name in ('onnx', 'onnxscript', 'onnxruntime'): pytest.importorskip(name, reason=f'{name} is not installed: pip install speaker_vgg_cct[onnx]')
     run_folder = next((model.parent/'synthetic'/'bundle').iterdir())
-    both = make_bundle(run_folder, tmp_path/'both.svc', onnx=True, synthetic=True)
+    both = make_bundle(run_folder, tmp_path/'both.svc', onnx=True)
     a, b = (Recognizer.load(both, runtime=r)(clips/'in'/'clip.wav').probabilities for r in ('torch', 'onnx'))
     assert a == pytest.approx(b, abs=1e-4)
     with pytest.raises(ConfigError, match='--onnx'): Recognizer.load(model, runtime='onnx')
