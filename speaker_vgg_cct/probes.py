@@ -130,7 +130,7 @@ def attention_profile(
                                        'even': even[kind, onto], 'n': (classes == c).sum()}))
     return pd.concat(found, ignore_index=True).astype({'row': 'Int64', 'column': 'Int64', 'weight': float})
 
-# %% ../nbs/67_probes.ipynb #b6d374ed
+# %% ../nbs/67_probes.ipynb #cccccecd
 def maps_of(
     profile:pd.DataFrame, # of `attention_profile`; of several runs: their mean
     kind:str='pooling', # or `attention`
@@ -142,14 +142,15 @@ def maps_of(
 def plot_maps(
     picture, # uint8 or float [H, W(, 3)], high frequencies at the top, such as `spectrogram.picture`; None: the maps alone
     maps:dict, # title → float [grid height, grid width]
+    alone:bool=False, # the spectrogram also by itself, before them
 ):
     "Maps over a spectrogram; returns the figure."
-    fig, axes = plt.subplots(1, len(maps), figsize=(1.75*len(maps) + .9, 2.1), squeeze=False, dpi=70, layout='constrained')
+    panels = len(maps) + alone; fig, axes = plt.subplots(1, panels, figsize=(1.75*panels + .9, 2.1), squeeze=False, dpi=70, layout='constrained')
     relative = {title: m/m.mean() for title, m in maps.items()}; low, high = (f([f(m) for m in relative.values()]) for f in (np.min, np.max))
-    for ax, (title, m) in zip(axes[0], relative.items()):
+    for ax, (title, m) in zip(axes[0], [('spectrogram', None)]*alone + [*relative.items()]):
         if picture is not None: ax.imshow(picture if np.ndim(picture) == 2 else np.mean(picture, 2), cmap='gray', extent=(0, 1, 0, 1), aspect='auto')
         over = {} if picture is None else dict(alpha=.55, interpolation='bilinear')
-        image = ax.imshow(m, cmap='inferno', vmin=low, vmax=high, extent=(0, 1, 0, 1), aspect='auto', **over)
+        if m is not None: image = ax.imshow(m, cmap='inferno', vmin=low, vmax=high, extent=(0, 1, 0, 1), aspect='auto', **over)
         ax.set(xticks=[], yticks=[], title=title, xlabel='time →'); ax.title.set_fontsize(9); ax.xaxis.label.set_fontsize(8)
     axes[0][0].set_ylabel('frequency →', fontsize=8)
     fig.colorbar(image, ax=axes[0], label='times the average', shrink=.9); return fig

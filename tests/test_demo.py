@@ -1,0 +1,82 @@
+"The page of `demo` in a real browser, with a microphone that plays a file."
+import shutil
+
+import pytest
+import soundfile as sf
+
+from speaker_vgg_cct.audio import SAMPLE_RATE
+from speaker_vgg_cct.demo import make_page, serve, write_examples
+from speaker_vgg_cct.recognizer import Recognizer
+from speaker_vgg_cct.synth import clip
+from speaker_vgg_cct.use import SHIPPED
+
+pytest.importorskip('gradio', reason='gradio is not installed: pip install speaker_vgg_cct[demo]')
+sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed: pip install playwright')
+CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason='there is no Chromium')
+
+
+@pytest.fixture(scope='module')
+def served(tmp_path_factory):
+    root = tmp_path_factory.mktemp('demo')
+    hear = Recognizer.load(SHIPPED)
+    files = write_examples(root/'examples', hear.classes)
+    sf.write(root/'voice.wav', clip('sad', 1), SAMPLE_RATE)
+    (root/'text.wav').write_text('this is no sound')
+    page = make_page(hear, files)
+    yield serve(page, block=False, examples=files), root, hear
+    page.close()
+
+
+@pytest.fixture
+def browser(served):
+    "A page whose microphone hears `voice.wav` again and again."
+    address, root, _ = served
+    flags = ['--no-sandbox', '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', f'--use-file-for-fake-audio-capture={root/"voice.wav"}']
+    with sync_api.sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=CHROMIUM, args=flags)
+        tab = chromium.new_context(permissions=['microphone'], viewport={'width': 1100, 'height': 900}).new_page()
+        tab.goto(address)
+        tab.get_by_role('button', name='Upload file').wait_for()
+        yield tab
+        chromium.close()
+
+
+def said(tab, text):
+    "Waits until the page says so."
+    sync_api.expect(tab.locator('#said')).to_contain_text(text, timeout=60000)
+    return tab.locator('#said').inner_text()
+
+
+def upload(tab, file):
+    tab.get_by_role('button', name='Upload file').click()
+    tab.locator('input[type=file]').first.set_input_files(file)
+
+
+def test_serves_this_machine_alone(served):
+    assert served[0].startswith('http://127.0.0.1:')
+
+
+def test_a_recording(served, browser):
+    browser.get_by_role('button', name='Record', exact=True).click()
+    browser.wait_for_timeout(2500)
+    browser.get_by_role('button', name='Stop', exact=True).click()
+    told = said(browser, '%')
+    assert any(c in told for c in served[2].classes)
+    browser.locator('#picture img, #picture canvas, #picture svg').first.wait_for()
+    assert '%' in browser.locator('#bars').inner_text()
+
+
+def test_an_upload_and_an_example(served, browser):
+    address, root, hear = served
+    upload(browser, root/'examples'/'anger.wav')
+    assert hear(root/'examples'/'anger.wav').label in said(browser, '%')
+    browser.get_by_role('button', name='Clear').click()
+    said(browser, 'Record or choose')
+    browser.get_by_role('button', name='sad.wav').click()
+    assert hear(root/'examples'/'sad.wav').label in said(browser, '%')
+
+
+def test_a_bad_file_is_told(served, browser):
+    upload(browser, served[1]/'text.wav')
+    said(browser, 'cannot be decoded')
