@@ -6,10 +6,10 @@
 __all__ = ['DatasetsDir', 'Out', 'Jobs', 'SHORT', 'PANELS', 'ABOUT', 'Classes', 'Dataset', 'Features', 'Corpora', 'Task',
            'Preset', 'Results', 'Augmentation', 'Balance', 'FUNCTIONAL_SETS', 'told', 'corpora', 'spectrograms',
            'embeddings', 'split', 'config_option', 'with_config', 'train', 'eval_', 'run_experiment', 'places',
-           'experiment', 'report', 'study', 'rerun', 'pretrain', 'bundle']
+           'experiment', 'report', 'study', 'rerun', 'pretrain', 'bundle', 'latency']
 
-# %% ../nbs/90_cli.ipynb #b6382121
-import inspect, re, shlex, shutil, sys
+# %% ../nbs/90_cli.ipynb #c7601631
+import inspect, re, shlex, shutil, sys, tempfile
 from dataclasses import fields
 from functools import partial, wraps
 from pathlib import Path
@@ -28,11 +28,13 @@ from .audio import load_audio
 from .baselines import store_egemaps
 from .core import ConfigError, SVCError, StoreError, atomic, choose, in_parallel
 from .corpora import label_counts, load_manifest, read_corpora, save_manifest
+from .cost import machine
 from .data import prepare, speakers_of, store_voices
 from .evaluate import evaluate, validate
+from .latency import MODELS, latency_table
 from .pretrain import pretrain as pretrain_run, store_contours, unlabelled
 from .recognizer import make_bundle, read_bundle
-from .report import build_site, project_root
+from .report import build_site, project_root, to_markdown
 from .speaker import fit_speaker_pca, plot_voices, save_speaker_pca, voice_map
 from .spectrogram import PictureParams, log_mel, picture, trim_silence
 from .split import load_split, make_split, save_split, split_folder
@@ -451,3 +453,21 @@ def bundle(
         train_cell(make_split(manifest, None, balance='no_balanced', seed=seed), manifest, config, run, out/'features', device, jobs, system=system)
     made = make_bundle(run, to, results=[results or project_root()/'results'], coverage=coverage, onnx=onnx)
     typer.echo(f'{read_bundle(made)[1]["card"]}\nwritten to {made}, {made.stat().st_size/1e6:.1f} MB')
+
+# %% ../nbs/90_cli.ipynb #b1cfc6df
+@verb
+def latency(
+    models:Annotated[Optional[list[str]], typer.Option(help='small, "small, speaker-adapted" or CCT-14/7x2; may be said again; default: all')] = None,
+    runtimes:Annotated[str, typer.Option(help='torch, onnx or both, divided by commas; onnx needs the extra')] = 'torch,onnx',
+    repeats:Annotated[int, typer.Option(min=1, help='Times of each measurement')] = 30,
+    results:Results = None,
+):
+    """Measure how long a clip waits for its answer on this machine, stage by stage; about ten minutes.
+
+    Example: `speaker-vgg-cct latency --runtimes torch`"""
+    for m in models or (): choose(m, MODELS, 'model')
+    wanted = [choose(r.strip(), ('torch', 'onnx'), 'runtime') for r in runtimes.split(',')]
+    with tempfile.TemporaryDirectory() as folder: table = latency_table(folder, models, wanted, repeats=repeats)
+    file = Path(results or project_root()/'results')/'latency.csv'
+    with atomic(file) as tmp: table.round(3).assign(**machine('cpu'), command=told()).to_csv(tmp, index=False)
+    typer.echo(f'{to_markdown(table[table.stage == "end to end"].drop(columns="stage").set_index("model").round(2))}\nwritten to {file}')

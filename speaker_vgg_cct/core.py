@@ -40,7 +40,7 @@ class LeakageError(SplitError): "A split whose parts share a speaker or a clip."
 class ConfigError(SVCError): "An unknown option or a value out of its range."
 class StoreError(SVCError): "A stored file that is damaged or does not belong to what asks for it."
 
-# %% ../nbs/00_core.ipynb #b2e5a08e
+# %% ../nbs/00_core.ipynb #69ae79ab
 def choose(
     value, # what was given
     options, # what is allowed
@@ -53,7 +53,8 @@ def choose(
     if value in options: return value
     near = get_close_matches(str(value), map(str, options), n=1, cutoff=0.5)
     hint = f'Did you mean {near[0]!r}? ' if near else ''
-    raise error(f'unknown {what}', file=file, value=value, remedy=f'{hint}Known: {", ".join(map(str, options))}')
+    more = f' … and {len(options) - 40} more' if len(options) > 40 else ''
+    raise error(f'unknown {what}', file=file, value=value, remedy=f'{hint}Known: {", ".join(map(str, options[:40]))}{more}')
 
 # %% ../nbs/00_core.ipynb #4ec8d099
 EMOTIONS = ('anger', 'boredom', 'calm', 'disgust', 'excited', 'fearful', 'frustration', 'guilt', 'happy', 'neutral', 'sad', 'surprised')
