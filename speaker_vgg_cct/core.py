@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from joblib import Parallel, delayed
 
-# %% ../nbs/00_core.ipynb #aaca59c3
+# %% ../nbs/00_core.ipynb #f38439a5
 class SVCError(Exception):
     "An error of the user's data or choices; the message names the file, the value and the remedy."
     def __init__(self,
@@ -27,7 +27,7 @@ class SVCError(Exception):
         value=None, # the offending value
         remedy:str='', # what to do about it
     ):
-        self.problem, self.file, self.value, self.remedy = problem, file, value, remedy
+        self.problem, self.file, self.value, self.remedy = problem.rstrip('.'), file, value, remedy
         super().__init__((f'{file}: ' if file is not None else '') + self.said)
 
     @property

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'Model', 'Device', 'Enrol', 'SHIPPED', 'main', 'verb', 'start', 'recogniser', 'predict', 'listen', 'demo']
 
-# %% ../nbs/85_use.ipynb #61d2bba3
+# %% ../nbs/85_use.ipynb #c2b024e0
 import csv, io, json, sys
 from functools import wraps
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Annotated, Optional
 import typer
 from tqdm import tqdm
 
-from .core import AudioError, SVCError, choose
+from .core import AudioError, ConfigError, SVCError
 
 # %% ../nbs/85_use.ipynb #79754e56
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode='markdown',
@@ -51,7 +51,7 @@ def recogniser(model, device='cpu', runtime='torch', enrol=None):
     found = Recognizer.load(model or SHIPPED, device, runtime)
     return found.enrol(list(enrol)) if enrol else found
 
-# %% ../nbs/85_use.ipynb #d0f7f6fe
+# %% ../nbs/85_use.ipynb #9b33391f
 def _told(row, form, classes): # a row as a line
     if form == 'json': return json.dumps(row, ensure_ascii=False)
     if form == 'csv':
@@ -67,7 +67,8 @@ def _columns(classes): return ['source', 'seconds', 'label', 'confidence', 'reje
 def predict(
     files:Annotated[list[str], typer.Argument(help='Files, folders or patterns; - is the standard input')],
     model:Model = None,
-    form:Annotated[str, typer.Option(help='table, json (a line a clip) or csv')] = 'table',
+    as_json:Annotated[bool, typer.Option('--json', help='A line of JSON for each clip, in place of a table')] = False,
+    as_csv:Annotated[bool, typer.Option('--csv', help='CSV, in place of a table')] = False,
     enrol:Enrol = None,
     runtime:Annotated[str, typer.Option(help='torch, or onnx if the bundle has a graph')] = 'torch',
     batch:Annotated[int, typer.Option(min=1, help='Clips at a time')] = 16,
@@ -75,8 +76,9 @@ def predict(
 ):
     """Tell the emotion of clips. A `?` behind it says that the model had better not be believed there.
 
-    Example: `speaker-vgg-cct predict clip.wav calls/ -m model.svc --form json`"""
-    choose(form, ('table', 'json', 'csv'), 'form')
+    Example: `speaker-vgg-cct predict clip.wav calls/ -m model.svc --json`"""
+    if as_json and as_csv: raise ConfigError('--json and --csv exclude each other', remedy='Give one of the two')
+    form = 'json' if as_json else 'csv' if as_csv else 'table'
     hear = recogniser(model, device, runtime, enrol); from speaker_vgg_cct.recognizer import sources_of
     found, bad = [], 0
     for f in files:

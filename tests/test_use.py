@@ -51,7 +51,7 @@ def rows(done): return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_every_format_sounds_alike(model, clips):
-    done = run('predict', clips/'in', clips/'stereo8k.wav', '-m', model, '--form', 'json')
+    done = run('predict', clips/'in', clips/'stereo8k.wav', '-m', model, '--json')
     assert done.exit_code == 0, done.output
     found = {Path(r['source']).name: r for r in rows(done)}
     assert set(found) == {'clip.wav', 'clip.flac', 'clip.mp3', 'clip.ogg', 'clip.aiff', 'stereo8k.wav'}
@@ -62,30 +62,30 @@ def test_every_format_sounds_alike(model, clips):
 
 def test_bad_files_are_rows_and_the_others_are_done(model, clips):
     args = 'predict', clips/'text.wav', clips/'in'/'clip.wav', clips/'empty.wav', clips/'absent.wav', clips/'none-*.wav', clips/'in'/'clip.flac', '-m', model
-    done = run(*args, '--form', 'json')
+    done = run(*args, '--json')
     found = rows(done)
     assert done.exit_code == 1 and '4 of 6 could not be used' in done.stderr
     assert ['error' in r for r in found] == [True, False, True, True, True, False] and 'cannot be decoded' in found[0]['error']
     table = run(*args)
     assert table.exit_code == 1 and table.stdout.count('error:') == 4 and 'text.wav' in table.stdout
-    read = list(csv.DictReader(io.StringIO(run(*args, '--form', 'csv').stdout)))
+    read = list(csv.DictReader(io.StringIO(run(*args, '--csv').stdout)))
     assert len(read) == 6 and read[0]['error'] and read[1]['label'] and not read[1]['error']
 
 
 def test_a_long_file_is_heard_in_windows(model, clips):
-    [r] = rows(run('predict', clips/'long.wav', '-m', model, '--form', 'json'))
+    [r] = rows(run('predict', clips/'long.wav', '-m', model, '--json'))
     assert r['seconds'] == 60 and len(r['windows']) > 10 and r['windows'][0].keys() >= {'start', 'p_sad'}
 
 
 def test_standard_input(model, clips):
-    done = run('predict', '-', '-m', model, '--form', 'json', input=(clips/'in'/'clip.wav').read_bytes())
-    [there] = rows(run('predict', clips/'in'/'clip.wav', '-m', model, '--form', 'json'))
+    done = run('predict', '-', '-m', model, '--json', input=(clips/'in'/'clip.wav').read_bytes())
+    [there] = rows(run('predict', clips/'in'/'clip.wav', '-m', model, '--json'))
     [r] = rows(done)
     assert done.exit_code == 0 and r['p_sad'] == there['p_sad']
 
 
 @pytest.mark.parametrize('args, why', [
-    (('predict', 'x.wav', '--form', 'xml'), 'unknown form'), (('predict', 'x.wav', '-m', 'absent.svc'), 'is no file'),
+    (('predict', 'x.wav', '--json', '--csv'), 'exclude each other'), (('predict', 'x.wav', '-m', 'absent.svc'), 'is no file'),
     (('listen', '--file', 'absent.wav'), 'cannot be decoded'), (('bundle', 'absent'), 'is not a trained run'), (('listen', '--file', 'x.wav', '--hop', '9'), 'at most the window')])
 def test_what_cannot_be_is_one_line_and_status_1(model, args, why):
     args = args if '-m' in args or args[0] == 'bundle' else (*args, '-m', model)
@@ -113,5 +113,5 @@ def test_the_shipped_bundle_is_small_and_says_what_it_is(clips):
     assert SHIPPED.stat().st_size < 20e6
     told = read_bundle(SHIPPED)[1]
     assert told['synthetic'] and 'knows nothing of people' in told['card']
-    done = subprocess.run([sys.executable, '-c', 'from speaker_vgg_cct.use import start; start()', 'predict', str(clips/'in'/'clip.wav'), '--form', 'json'], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-c', 'from speaker_vgg_cct.use import start; start()', 'predict', str(clips/'in'/'clip.wav'), '--json'], capture_output=True, text=True)
     assert done.returncode == 0 and json.loads(done.stdout)['label'] in told['classes'] and 'synthetic voices' in done.stderr, done.stderr
