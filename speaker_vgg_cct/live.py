@@ -81,7 +81,7 @@ class Windows:
             if item is not None: raise item
         finally: self._stop.set()
 
-# %% ../nbs/76_live.ipynb #166c0923
+# %% ../nbs/76_live.ipynb #cf909e4c
 @dataclass(frozen=True)
 class Moment:
     "What is heard at a moment of a stream."
@@ -111,7 +111,6 @@ def listen(
 ): # a generator of `Moment`
     "What a stream sounds like, moment by moment."
     if not 0 <= smooth < 1: raise ConfigError('smooth must be at least 0 and below 1', value=smooth)
-    recognizer.probabilities([np.sin(np.arange(SAMPLE_RATE)).astype(np.float32)]) # the first answer takes long, and nobody is to wait for it
     windows, past = Windows(blocks, window, hop, drop), None
     for at, y, ready in windows:
         if speech_share(y) < SPEECH: past = None

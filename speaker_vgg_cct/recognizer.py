@@ -29,8 +29,9 @@ from .speaker import ENCODERS, SpeakerPCA, VGGVoxNet, encoder_parts, get_encoder
 from .spectrogram import clip_picture
 from .train import config_of, load_run, make_model, pick_device
 
-# %% ../nbs/75_recognizer.ipynb #3c81b4dc
+# %% ../nbs/75_recognizer.ipynb #a96f394a
 FORMAT = 1 # of bundles; a reader knows those up to its own
+_of_training = 'weights', 'initial_checkpoint', 'pretrained' # options that name files or fetch them: a bundle brings its weights itself
 _key = 'speaker_vgg_cct' # the entry of the header that makes a safetensors file a bundle
 
 def _checksum(arrays, text):
@@ -60,6 +61,7 @@ def read_bundle(path)->tuple: # arrays, told
     except (ValueError, KeyError, TypeError): whole = False
     if not whole: raise StoreError('is damaged: its content is not what its checksum says', file=path, remedy='Copy it again')
     told = json.loads(entry['told'])
+    if type(told) is not dict or type(told.get('format')) is not int: raise StoreError('does not say its format', file=path, remedy='Make it with `speaker-vgg-cct bundle`')
     if told['format'] > FORMAT: raise ConfigError('was made by a newer version', file=path, value=f'format {told["format"]}', remedy=f'This one knows formats up to {FORMAT}: upgrade speaker_vgg_cct')
     return arrays, told
 
@@ -132,7 +134,7 @@ def measured_limits(
     same = [r.config_hash == replace(config, seed=int(r.seed)).hash and r.test_corpus in corpora for r in runs.itertuples()]
     return runs[np.array(same) & (runs.label_hash == made['label_hash']) & (runs.setting == made['setting'])]
 
-# %% ../nbs/75_recognizer.ipynb #83baf5d2
+# %% ../nbs/75_recognizer.ipynb #69b3e5f9
 def make_bundle(
     run, # the folder of a run, with `validation.csv`
     path, # of the bundle
@@ -150,7 +152,7 @@ def make_bundle(
     if onnx: arrays['onnx'] = np.frombuffer(export_onnx(model), np.uint8)
     for part, weights in encoder_parts(config.encoder, config.weights) if pca else ():
         if weights: arrays |= {f'encoder/{k}': v.cpu().numpy() for k, v in get_encoder(part, weights).net.state_dict().items()}
-    told = dict(name=name or made.get('system') or made['model'], classes=made['classes'], config={k: v for k, v in asdict(config).items() if k not in ('weights', 'initial_checkpoint', 'pretrained')}, setting=made['setting'],
+    told = dict(name=name or made.get('system') or made['model'], classes=made['classes'], config={k: v for k, v in asdict(config).items() if k not in _of_training}, setting=made['setting'],
                 projection=dict(scale=pca.scale, width=pca.width, fit_on=pca.fit_on) if pca else {}, calibration=calibration_of(pd.read_csv(run/'validation.csv'), coverage), synthetic=made['synthetic'],
                 provenance={k: v for k, v in made.items() if k != 'platform'})
     return write_bundle(path, arrays, told | {'card': model_card(told, measured_limits(config, made, results))})
@@ -230,7 +232,17 @@ def cut(
     starts = [*range(0, last, n//2), last]
     return [(s/SAMPLE_RATE, y[s:s + n]) for s in starts]
 
-# %% ../nbs/75_recognizer.ipynb #ef9b6ada
+# %% ../nbs/75_recognizer.ipynb #d91da5f0
+_entries = dict(name=str, classes=list, config=dict, setting=str, synthetic=bool, projection=dict, calibration=dict, card=str) # what a bundle of a model tells
+
+def _same_shapes(config, classes, weights):
+    "Raises `ValueError` for weights of another network, before that network takes memory."
+    if not (isinstance(classes, list) and classes and all(type(c) is str for c in classes)): raise ValueError('the classes are not a list of names')
+    with torch.device('meta'): expected = {k: tuple(v.shape) for k, v in make_model(config, len(classes)).state_dict().items()}
+    found = {k: v.shape for k, v in weights.items()}
+    if found != expected: raise ValueError(f'weights of another network: {sorted({k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k)})[:3]}')
+    if not all(np.isfinite(v).all() for v in weights.values()): raise ValueError('weights that are not finite')
+
 class Recognizer:
     "A bundle, ready to listen."
     def __init__(self,
@@ -239,8 +251,11 @@ class Recognizer:
         runtime:str='torch', # or `onnx`, by onnxruntime
     ):
         self.told, self.classes, self.device = told, told['classes'], pick_device(device)
-        self.config = config_of(told['config']); self.network = make_model(self.config, len(self.classes)).to(self.device).eval()
+        self.config = config_of({k: v for k, v in told['config'].items() if k not in _of_training})
+        if not (0 < told['calibration']['temperature'] < np.inf and 0 <= told['calibration']['threshold'] <= 1): raise ValueError(f"calibration {told['calibration']}")
         mine = lambda prefix: {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+        _same_shapes(self.config, self.classes, mine('network/'))
+        self.network = make_model(self.config, len(self.classes)).to(self.device).eval()
         self.network.load_state_dict({k: torch.from_numpy(v) for k, v in mine('network/').items()})
         self.params, self.habit = self.config.picture(self.network.img_size), None
         self.run = {'torch': lambda: self.network, 'onnx': lambda: self._graph(arrays)}[choose(runtime, ('torch', 'onnx'), 'runtime')]()
@@ -248,12 +263,21 @@ class Recognizer:
         p = mine('projection/'); self.base, self.within = (p.get(k) for k in ('base', 'within'))
         self.projection = SpeakerPCA(p['mean'], p['components'], np.zeros(len(p['components'])), clips=(), **told['projection'])
         self.encoders = [self._encoder(name, mine('encoder/'), device) for name, _ in encoder_parts(self.config.encoder)]
-        if self.config.deviation: self.habit = voice_habit(np.zeros((0, len(self.base))), self.base, self.within)
+        dim, n = sum(e.dim for e in self.encoders), len(p['components'])
+        if p['mean'].shape != (dim,) or p['components'].shape != (n, dim) or not n <= self.projection.width == self.network.speaker_dim: raise ValueError('the projection is not of the encoder and the network')
+        if self.config.deviation: self.habit = voice_habit(np.zeros((0, dim)), self.base, self.within)
 
     @classmethod
     def load(cls, path, device:str='cpu', runtime:str='torch'):
         "Reads a bundle; raises `StoreError` or `ConfigError` for what is none."
-        return cls(*read_bundle(path), device, runtime)
+        arrays, told = read_bundle(path); lacking = [k for k, kind in _entries.items() if type(told.get(k)) is not kind]
+        if lacking: raise StoreError('is a bundle of something else', file=path, value=f'lacks {", ".join(lacking)}', remedy='Make it with `speaker-vgg-cct bundle`')
+        try:
+            found = cls(arrays, told, device, runtime); p = found.probabilities([np.sin(np.arange(SAMPLE_RATE)).astype(np.float32)]) # asked once before it is believed; this also takes the delay of a first answer
+            if not np.isclose(p.sum(), 1): raise ValueError(f'probabilities {p[0]}')
+            return found
+        except (AudioError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as e: # whole, but whoever wrote it did not use `make_bundle`
+            raise StoreError(f'holds parts that do not make a model: {type(e).__name__} {str(e)[:200]}', file=path, remedy='Make it with `speaker-vgg-cct bundle`') from e
 
     def _graph(self, arrays):
         if 'onnx' not in arrays: raise ConfigError('this bundle holds no ONNX graph', value=self.told['name'], remedy='Make it with `speaker-vgg-cct bundle --onnx`')

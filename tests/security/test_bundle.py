@@ -1,0 +1,90 @@
+"A bundle from a stranger: whatever it holds, it is a model or an error, and nothing of it runs."
+import copy
+import json
+import random
+import resource
+
+import numpy as np
+import pytest
+
+from speaker_vgg_cct.audio import SAMPLE_RATE
+from speaker_vgg_cct.core import SVCError, StoreError
+from speaker_vgg_cct.recognizer import Recognizer, read_bundle, write_bundle
+from speaker_vgg_cct.synth import clip
+from speaker_vgg_cct.use import SHIPPED
+
+BYTES, CONTENTS = 400, 300 # files that are tried
+
+
+@pytest.fixture(scope='module')
+def good(): return read_bundle(SHIPPED)
+
+
+def test_damaged_bytes_are_refused(tmp_path):
+    "Cut anywhere, or with bytes changed anywhere, it is refused with the reason: nothing is read from it."
+    rng, whole, file = random.Random(0), SHIPPED.read_bytes(), tmp_path/'x.svc'
+    for i in range(BYTES):
+        data = bytearray(whole)
+        # half of the damage goes to the header, which is a thousandth of the file
+        where = lambda: rng.randrange(len(data) if i % 2 else 20000)
+        if i % 4 == 0: data = data[:where()]
+        else:
+            for _ in range(rng.choice((1, 2, 16))): data[where()] ^= 1 << rng.randrange(8)
+        if data == whole: continue
+        file.write_bytes(data)
+        with pytest.raises(SVCError, match='x.svc'): read_bundle(file)
+
+
+STRANGE = (None, True, -1, 0, 1e308, float('nan'), '', 'x', [], {}, [1], {'a': 1}, '../../etc/passwd', 10**9, [10**6, 10**6], ['a', 'a'], 'https://example.org/x', '=1+1')
+
+
+def paths(told, at=()):
+    "Every entry of what is told, at any depth."
+    for k, v in told.items() if isinstance(told, dict) else ():
+        yield (*at, k)
+        yield from paths(v, (*at, k))
+
+
+def changed(told, path, value):
+    told = copy.deepcopy(told)
+    inner = told
+    for k in path[:-1]: inner = inner[k]
+    if value is ...: del inner[path[-1]]
+    else: inner[path[-1]] = value
+    return told
+
+
+def test_strange_contents_are_a_model_or_an_error(good, tmp_path):
+    "Entries left out or replaced, arrays left out, of another shape or type, under a checksum that is right."
+    (arrays, told), rng, y, refused = good, random.Random(0), clip('sad')[:SAMPLE_RATE], 0
+    entries = [p for p in paths(told) if p[0] in ('name', 'classes', 'config', 'setting', 'synthetic', 'projection', 'calibration', 'format', 'card')]
+    limit = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + 1_500_000 # kB
+    for i in range(CONTENTS):
+        some, text = dict(arrays), told
+        if i % 3: text = changed(told, entries[i//3*2 % len(entries)] if i % 3 == 1 else rng.choice(entries), rng.choice((..., *STRANGE)))
+        else:
+            name = rng.choice(sorted(some)); a = some.pop(name)
+            if i % 2: some[name] = rng.choice((a[:1], a.astype(np.float64), a.astype(np.int8), np.full_like(a, np.nan), a.T.copy(), np.zeros((0, 3), np.float32)))
+        file = write_bundle(tmp_path/'x.svc', some, text)
+        try: Recognizer.load(file)(y, SAMPLE_RATE).row()
+        except SVCError as e: refused += 1; assert len(str(e)) < 1500
+    assert CONTENTS/4 < refused < CONTENTS
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < limit, 'a strange bundle took much memory'
+
+
+def test_what_a_bundle_may_not_ask_for(good, tmp_path):
+    "No file of this machine and nothing from elsewhere is read because a bundle says so."
+    arrays, told = good
+    asks = told | {'config': told['config'] | {'pretrained': True, 'initial_checkpoint': '/etc/passwd', 'weights': '/etc/passwd'}}
+    assert Recognizer.load(write_bundle(tmp_path/'x.svc', arrays, asks)).config.initial_checkpoint is None
+    for config, why in (({'img_size': [100000, 100000]}, 'img_size'), ({'model': 'hf_hub:someone/model'}, 'unknown model'), ({'encoder': 'os.system'}, 'encoder'), ({'surprise': 1}, 'surprise')):
+        with pytest.raises(SVCError, match=why): Recognizer.load(write_bundle(tmp_path/'x.svc', arrays, told | {'config': told['config'] | config}))
+    with pytest.raises(StoreError, match='lacks calibration'): Recognizer.load(write_bundle(tmp_path/'x.svc', arrays, {k: v for k, v in told.items() if k != 'calibration'}))
+    with pytest.raises(SVCError, match='upgrade'): Recognizer.load(write_bundle(tmp_path/'x.svc', arrays, told | {'format': 10**9}))
+
+
+def test_another_kind_of_file_is_no_bundle(tmp_path):
+    file = tmp_path/'x.svc'
+    for data in (b'', b'\x80\x04\x95', b'PK\x03\x04', json.dumps({'a': 1}).encode(), (2**62).to_bytes(8, 'little') + b'{}', (8).to_bytes(8, 'little') + b'{"a":1}}'):
+        file.write_bytes(data)
+        with pytest.raises(SVCError, match='x.svc'): read_bundle(file)
