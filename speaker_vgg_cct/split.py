@@ -172,15 +172,17 @@ def save_split(
     write_json(folder/'split.json', {**split.attrs, 'split_hash': split_hash(split)})
     return folder
 
-# %% ../nbs/30_split.ipynb #5f64a65e
+# %% ../nbs/30_split.ipynb #aca36af7
 def load_split(
     folder, # as `save_split` returned it
 )->pd.DataFrame:
     "The split that `save_split` wrote; raises `StoreError` if a file is missing or was changed."
     folder = Path(folder)
     if not (folder/'split.json').exists(): raise StoreError('is not a finished split (no split.json)', file=folder, remedy='Make it with `speaker-vgg-cct split`')
-    attrs = json.loads((folder/'split.json').read_text()); saved = attrs.pop('split_hash')
-    split = pd.concat([pd.read_csv(folder/f, keep_default_na=False, dtype={'clip': str}).assign(part=p) for p, f in _PART_FILES.items()], ignore_index=True)
-    split = split.rename(columns={'class': 'label'})[['clip', 'part', 'label', 'augmentation', 'copy']]; split.attrs = attrs
+    try:
+        attrs = json.loads((folder/'split.json').read_text()); saved = attrs.pop('split_hash')
+        split = pd.concat([pd.read_csv(folder/f, keep_default_na=False, dtype={'clip': str}).assign(part=p) for p, f in _PART_FILES.items()], ignore_index=True)
+        split = split.rename(columns={'class': 'label'})[['clip', 'part', 'label', 'augmentation', 'copy']]; split.attrs = attrs
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as e: raise StoreError(f'is no split that can be read: {e}', file=folder, remedy='Make it again with `speaker-vgg-cct split`') from None
     if split_hash(split) != saved: raise StoreError('the CSVs are not those that split.json describes', file=folder, remedy='Make the split again')
     return split

@@ -23,7 +23,7 @@ from .results import append_runs, read_runs, result_row, run_name, save_aggregat
 from .split import make_split, split_hash
 from .train import Config, load_config, load_run, make_model, pick_device, predict_logits, threads, train
 
-# %% ../nbs/70_study.ipynb #705563c2
+# %% ../nbs/70_study.ipynb #6b07d62e
 STUDY_GROUPS = 'main', 'control', 'ablation'
 _of_split = 'augmentation', 'balance', 'validation'
 
@@ -44,7 +44,7 @@ def read_systems(
     "The systems of a study; raises `ConfigError` for what is not understood, before anything is trained."
     file = Path(file)
     try: study = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError) as e: raise ConfigError(f'is no study that can be read: {e}', file=file) from None
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as e: raise ConfigError(f'is no study that can be read: {e}', file=file) from None
     lacking = {'preset', 'seeds', 'systems'} - set(study if isinstance(study, dict) else ())
     if lacking: raise ConfigError('is no study', file=file, value=f'lacks {", ".join(sorted(lacking))}', remedy='See configs/study.yaml')
     found = []
