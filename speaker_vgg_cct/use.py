@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'Model', 'Device', 'Enrol', 'SHIPPED', 'main', 'verb', 'start', 'recogniser', 'predict', 'listen', 'demo']
 
-# %% ../nbs/85_use.ipynb #c2b024e0
+# %% ../nbs/85_use.ipynb #17286c09
 import csv, io, json, sys
 from functools import wraps
 from pathlib import Path
@@ -14,9 +14,9 @@ from typing import Annotated, Optional
 import typer
 from tqdm import tqdm
 
-from .core import AudioError, ConfigError, SVCError
+from .core import UNWRITABLE, AudioError, ConfigError, SVCError
 
-# %% ../nbs/85_use.ipynb #79754e56
+# %% ../nbs/85_use.ipynb #5d3c0bcf
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode='markdown',
                   help='Cross-corpus speech emotion recognition: from folders of speech to a report, and from a clip to its emotion. `speaker-vgg-cct VERB --help` shows an example of each verb.')
 
@@ -29,6 +29,9 @@ def verb(f):
     def run(*args, **kwargs):
         try: return f(*args, **kwargs)
         except SVCError as e: typer.echo(f'error: {e}', err=True); raise typer.Exit(1)
+        except OSError as e: # a folder that cannot be made or a lock that cannot be taken
+            if e.errno not in UNWRITABLE: raise
+            typer.echo(f'error: {e.filename}: {e.strerror}. Free space, or give a folder that you may write to; what was finished is kept', err=True); raise typer.Exit(1)
         except KeyboardInterrupt: typer.echo('interrupted: the same command goes on where it stopped', err=True); raise typer.Exit(130)
     app.command(f.__name__.rstrip('_'))(run)
     return f

@@ -7,10 +7,10 @@ import torch
 from speaker_vgg_cct.cli import app
 
 
-def work(folder, args):
+def work(folder, args, log):
     "The command in a process that has loaded the program already."
     os.chdir(folder)
-    os.dup2(os.open('log', os.O_CREAT | os.O_WRONLY | os.O_APPEND), 1)
+    os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 1)
     os.dup2(1, 2)
     torch.set_num_threads(1)
     sys.argv = ['speaker-vgg-cct', *args]

@@ -22,10 +22,10 @@ STAGES = { # command, run in a folder of its own beside the corpora so that it i
     'spectrograms': ('spectrograms --datasets-dir ../corpora --pictures-dir pictures --augmentations no_aug --size 64 --out out --jobs 1', ('pictures/**/*', 'out/*.csv'))}
 
 
-def start(folder, args):
+def start(folder, args, log=None):
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(['stage'])
-    p = context.Process(target=work, args=(folder, args))
+    p = context.Process(target=work, args=(folder, args, log or folder/'log'))
     p.start()
     return p
 

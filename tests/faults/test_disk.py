@@ -1,0 +1,58 @@
+"A disk that is full or may not be written: a clear message, and what was there stays."
+import subprocess
+import sys
+
+import pytest
+from test_kills import SMALL, STAGES, product, start
+
+from speaker_vgg_cct.synth import build
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+    root = tmp_path_factory.mktemp('disk')
+    build(root/'corpora', sentences=1)
+    (root/'small.yaml').write_text(SMALL)
+    return root
+
+
+@pytest.fixture
+def disk(place, request):
+    "A file system of its own in memory, beside the corpora; a function that changes its options."
+    folder = place/f'disk-{request.node.callspec.params["stage"]}-{request.node.originalname}'
+    folder.mkdir()
+    if not sys.platform.startswith('linux') or subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=512k', 'svc-test', folder], capture_output=True).returncode:
+        pytest.skip('a file system cannot be mounted here: this needs Linux and its root')
+    yield folder, lambda options: subprocess.run(['mount', '-o', f'remount,{options}', folder], check=True)
+    subprocess.run(['umount', '-l', folder], check=True)
+
+
+def run(folder, log, stage):
+    p = start(folder, STAGES[stage][0].split(), log)
+    p.join(300)
+    return p.exitcode, log.read_text()
+
+
+@pytest.mark.parametrize('stage', STAGES)
+def test_full(place, disk, stage):
+    "It stops with one line that says where and what to do; with more room the same command goes on to the product that it always makes."
+    folder, remount = disk
+    for size in ('512k', '2m', '200m'):
+        remount(f'size={size}')
+        status, told = run(folder, place/f'log-{stage}-{size}', stage)
+        assert 'Traceback' not in told, told[-3000:]
+        if status == 0: break
+        assert status == 1 and 'No space left' in told and 'Free space' in told, told[-1000:]
+    assert status == 0 and size != '512k', told[-1000:]
+    whole = place/f'whole-{stage}'
+    whole.mkdir()
+    assert run(whole, place/f'log-{stage}', stage)[0] == 0
+    assert product(folder, STAGES[stage][1]) == product(whole, STAGES[stage][1])
+
+
+@pytest.mark.parametrize('stage', STAGES)
+def test_may_not_be_written(place, disk, stage):
+    folder, remount = disk
+    remount('ro')
+    status, told = run(folder, place/f'log-ro-{stage}', stage)
+    assert status == 1 and 'Read-only file system' in told and 'may write to' in told and 'Traceback' not in told, told[-1000:]
