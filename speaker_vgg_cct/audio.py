@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'to_mono', 'load_audio', 'samples_hash']
 
-# %% ../nbs/05_audio.ipynb #bdc37d46
-import hashlib
+# %% ../nbs/05_audio.ipynb #57481836
+import hashlib, re
 from pathlib import Path
 
 import numpy as np, soundfile as sf, soxr
 
 from .core import AudioError
 
-# %% ../nbs/05_audio.ipynb #44e773f4
+# %% ../nbs/05_audio.ipynb #a452c0a9
 SAMPLE_RATE = 16000 # Hz; what the speaker encoders and the reference implementation expect
 
 def to_mono(
@@ -33,13 +33,17 @@ def to_mono(
     if not len(y): raise AudioError('holds no samples', file=file, value=0, remedy='Replace it or leave it out')
     return y
 
+_cut = re.compile(r'(?:data|SSND) *: *(\d+) \(should be (\d+)\)') # what libsndfile notes of a WAV or AIFF that says to be longer than it is; recorders that do not know the end say about 2 or 4 GB
+
 def load_audio(
     path, # any file that libsndfile reads, or an open one
     sr:int=SAMPLE_RATE, # Hz
 )->np.ndarray: # float32 [samples], mono; 1.0 is full scale
-    "The samples of a file; raises `AudioError` if it cannot be decoded, is empty, or holds values that are not finite."
-    try: y, rate = sf.read(path if hasattr(path, 'read') else str(path), dtype='float32', always_2d=True)
+    "The samples of a file; raises `AudioError` if it cannot be decoded, is empty or cut short, or holds values that are not finite."
+    try:
+        with sf.SoundFile(path if hasattr(path, 'read') else str(path)) as f: y, rate, cut = f.read(dtype='float32', always_2d=True), f.samplerate, _cut.search(f.extra_info)
     except (OSError, sf.SoundFileError) as e: raise AudioError(f'cannot be decoded: {e}', file=path, remedy='Replace it or leave it out') from None
+    if cut and 1000 < int(cut[1]) - int(cut[2]) and int(cut[1]) < 2**31 - 2**16: raise AudioError('is cut short', file=path, value=f'{cut[2]} of {cut[1]} bytes', remedy='Copy it again or leave it out')
     return to_mono(y, rate, sr, path)
 
 # %% ../nbs/05_audio.ipynb #b10ecbe6

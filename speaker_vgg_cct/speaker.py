@@ -288,7 +288,7 @@ class VGGVox:
                 with torch.inference_mode(), _full_precision(): out[some] = self.net(x).cpu().numpy()
         return out
 
-# %% ../nbs/22_speaker.ipynb #6932b010
+# %% ../nbs/22_speaker.ipynb #15c729c4
 @lru_cache(maxsize=1)
 def _smile():
     import opensmile # slow to import
@@ -311,7 +311,7 @@ class Functionals:
         clips:list, # of float32 [samples], mono 16 kHz
     )->np.ndarray: # float32 [clips, 38]
         "Those functionals, in openSMILE's units; what it cannot measure is 0."
-        return np.stack([f[f.index.str.match(self.kept)].to_numpy() for f in map(egemaps_functionals, clips)]) if clips else np.zeros((0, self.dim), np.float32)
+        return np.nan_to_num(np.stack([f[f.index.str.match(self.kept)].to_numpy() for f in map(egemaps_functionals, clips)]), posinf=0, neginf=0) if clips else np.zeros((0, self.dim), np.float32)
 
 # %% ../nbs/22_speaker.ipynb #b059ee61
 ENCODERS = {e.name: e for e in (Resemblyzer, ResemblyzerLayers, VGGVox, Functionals)}

@@ -1,0 +1,89 @@
+"Hundreds of files that are no clips, or hardly: each is an answer or one typed error, and the good ones beside them are done."
+import csv
+import random
+import struct
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from speaker_vgg_cct.audio import SAMPLE_RATE
+from speaker_vgg_cct.core import AudioError
+from speaker_vgg_cct.corpora import read_corpora
+from speaker_vgg_cct.recognizer import Recognizer
+from speaker_vgg_cct.synth import clip
+from speaker_vgg_cct.use import SHIPPED
+
+FORMS = 'wav', 'flac', 'mp3', 'ogg', 'aiff'
+
+
+def write_bad(folder):
+    "About 300 files; returns their names."
+    rng, y = random.Random(0), clip('sad')
+    good = {}
+    for form in FORMS:
+        sf.write(folder/f'whole_{form}.{form}', y, SAMPLE_RATE)
+        good[form] = (folder/f'whole_{form}.{form}').read_bytes()
+    for form, data in good.items():
+        for i in range(25): (folder/f'cut{i}_{form}.{form}').write_bytes(data[:int(len(data)*i/25)])
+        for i in range(25):
+            broken = bytearray(data)
+            for _ in range(4): broken[rng.randrange(len(broken) if i % 2 else 200)] ^= 1 << rng.randrange(8)
+            (folder/f'flipped{i}_{form}.{form}').write_bytes(broken)
+        other = rng.choice([f for f in good if f != form])
+        (folder/f'{form}_called_{other}.{other}').write_bytes(data)
+    for form in good:
+        (folder/f'text_{form}.{form}').write_text('this is no sound')
+        (folder/f'page_{form}.{form}').write_text('<!DOCTYPE html><html>404 Not Found</html>')
+        (folder/f'zeros_{form}.{form}').write_bytes(b'\0'*4096)
+        (folder/f'random_{form}.{form}').write_bytes(rng.randbytes(4096))
+    for name, value in (('nan', np.nan), ('inf', np.inf), ('minus_inf', -np.inf)):
+        z = y.copy()
+        z[len(z)//2] = value
+        sf.write(folder/f'{name}.wav', z, SAMPLE_RATE, subtype='FLOAT')
+    sf.write(folder/'silent.wav', np.zeros(SAMPLE_RATE), SAMPLE_RATE)
+    sf.write(folder/'one_sample.wav', np.ones(1)*.5, SAMPLE_RATE)
+    sf.write(folder/'short.wav', y[:400], SAMPLE_RATE)
+    sf.write(folder/'eight_bits.wav', y, SAMPLE_RATE, subtype='PCM_U8')
+    sf.write(folder/'six_channels.wav', np.stack([y]*6, 1), SAMPLE_RATE)
+    sf.write(folder/'high_rate.wav', np.repeat(y, 12), 192000)
+    sf.write(folder/'low_rate.wav', y[::8], 2000)
+    sf.write(folder/'name_é_日本.wav', y, SAMPLE_RATE)
+    sf.write(folder/f'name_{"x"*200}.wav', y, SAMPLE_RATE)
+    (folder/'huge.wav').write_bytes(b'RIFF' + struct.pack('<I', 2**32 - 1) + b'WAVEfmt ' + struct.pack('<IHHIIHH', 16, 1, 1, 16000, 32000, 2, 16) + b'data' + struct.pack('<I', 2**32 - 40) + b'\0'*100)
+    return sorted(f.name for f in folder.iterdir())
+
+
+@pytest.fixture(scope='module')
+def bad(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('bad')/'BAD'
+    folder.mkdir()
+    return folder, write_bad(folder)
+
+
+def test_each_is_an_answer_or_an_error(bad):
+    folder, names = bad
+    assert len(names) >= 250
+    hear = Recognizer.load(SHIPPED)
+    answers = dict(zip(names, hear.each(folder/n for n in names)))
+    errors = {n: a for n, a in answers.items() if isinstance(a, AudioError)}
+    for n, e in errors.items(): assert n in str(e) and len(str(e)) < 800, e
+    for n, a in answers.items():
+        if n not in errors: assert sum(a.probabilities.values()) == pytest.approx(1) and a.seconds > 0
+    for n in names:
+        kind = n.split('.')[0].rsplit('_', 1)[0] if n.split('.')[0].rsplit('_', 1)[-1] in FORMS else n.split('.')[0]
+        if kind in ('whole', 'eight_bits', 'six_channels', 'high_rate', 'name_é_日本') or '_called' in kind: assert n not in errors, (n, errors.get(n)) # what a file is, its content says
+        if kind in ('text', 'page', 'zeros', 'random', 'nan', 'inf', 'minus_inf', 'silent', 'one_sample', 'huge', 'cut0') or kind.startswith('cut') and n.endswith(('wav', 'aiff', 'flac')): assert n in errors, n
+
+
+def test_a_corpus_of_them_loses_none(bad):
+    "Each file is in the manifest or in the report, and the cache of the second call changes nothing."
+    folder, names = bad
+    with open(folder/'metadata.csv', 'w', newline='', encoding='utf-8') as f:
+        csv.writer(f).writerows([('file', 'emotion', 'speaker'), *((n, 'sad', i % 4) for i, n in enumerate(names))])
+    manifest, report = read_corpora(folder, jobs=1, cache=folder.parent/'clips.csv')
+    again, report_again = read_corpora(folder, jobs=1, cache=folder.parent/'clips.csv')
+    left_out = {p.rsplit('/', 1)[-1] for p in report.file[report.left_out]}
+    used = {p.rsplit('/', 1)[-1] for p in manifest.path}
+    assert not used & left_out and used | left_out == set(names)
+    assert manifest.equals(again) and report.equals(report_again)
