@@ -32,10 +32,10 @@ report: $(ENV) ## run every held-out corpus and render the site: CORPORA= PRESET
 test: $(ENV) export-check ## check that notebooks and modules agree, then run the tests of both
 	@# two at a time, so one thread each: more would only wait for each other
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m 'not slow' -n 2 --dist loadfile tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder tests
 
 test-slow: $(ENV) ## run the tests that take a minute or more
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m slow -n 2 --dist loadfile tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m slow -n 2 --dist loadfile --no-loadscope-reorder tests
 
 export-check: $(ENV) # the modules are made anew from the notebooks, so that a stale one shows too
 	@rm -rf _build/export && mkdir -p _build/export && cp -R speaker_vgg_cct _build/export/before

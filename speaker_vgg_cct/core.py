@@ -7,8 +7,8 @@ __all__ = ['EMOTIONS', 'SYNONYMS', 'TASKS', 'UNWRITABLE', 'SVCError', 'CorpusErr
            'ConfigError', 'StoreError', 'choose', 'emotion_name', 'Task', 'digest', 'hash_file', 'get_task', 'make_rng',
            'atomic', 'write_text', 'write_json', 'in_parallel', 'git_commit', 'provenance']
 
-# %% ../nbs/00_core.ipynb #63e48b5b
-import errno, hashlib, json, os, platform, re, subprocess, tempfile
+# %% ../nbs/00_core.ipynb #77e78605
+import errno, hashlib, json, os, platform, re, reprlib, subprocess, tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,7 +18,10 @@ from pathlib import Path
 import numpy as np
 from joblib import Parallel, delayed
 
-# %% ../nbs/00_core.ipynb #f38439a5
+# %% ../nbs/00_core.ipynb #02c92fcd
+_short = reprlib.Repr() # a value may be a novel, or a YAML file of a kilobyte that stands for gigabytes
+_short.maxlevel, _short.maxlist, _short.maxtuple, _short.maxdict, _short.maxstring, _short.maxother = 3, 12, 12, 12, 400, 400
+
 class SVCError(Exception):
     "An error of the user's data or choices; the message names the file, the value and the remedy."
     def __init__(self,
@@ -31,7 +34,7 @@ class SVCError(Exception):
         super().__init__((f'{file}: ' if file is not None else '') + self.said)
 
     @property
-    def said(self): "The message without the file, where that is named already."; return self.problem + (f' (got {self.value!r})' if self.value is not None else '') + (f'. {self.remedy}' if self.remedy else '')
+    def said(self): "The message without the file, where that is named already."; return self.problem + (f' (got {_short.repr(self.value)})' if self.value is not None else '') + (f'. {self.remedy}' if self.remedy else '')
 
 class CorpusError(SVCError): "A corpus folder or a label that cannot be understood."
 class AudioError(SVCError): "A clip that cannot be decoded or holds no usable speech."

@@ -9,8 +9,8 @@ __all__ = ['Pair', 'Triple', 'FILES', 'ALIASES', 'OF_THE_SPLIT', 'RANGES', 'CHOI
            'SpeakerMixup', 'save_state', 'load_state', 'seed_epoch', 'criterion_of', 'train_epoch', 'same_run', 'train',
            'make_optimizer', 'make_schedule', 'plot_curves', 'load_run']
 
-# %% ../nbs/50_train.ipynb #48a6925f
-import json, math, random, time
+# %% ../nbs/50_train.ipynb #71f7e93f
+import json, math, os, random, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
@@ -162,7 +162,7 @@ class Schedule:
     lr_cycle_mul: float = 1.0 # each cycle is so many times as long
     lr_cycle_limit: int = 1 # cycles; more make a longer training
 
-# %% ../nbs/50_train.ipynb #77b7694c
+# %% ../nbs/50_train.ipynb #b6bb94d5
 @dataclass(frozen=True)
 class Config(Schedule, Learning, Alterations, Network, Voices, Pictures):
     "The options of a run. Made by `load_config`."
@@ -196,7 +196,7 @@ class Config(Schedule, Learning, Alterations, Network, Voices, Pictures):
 FILES = 'initial_checkpoint', 'weights'
 
 def _content(name, file):
-    if not Path(file).is_file(): raise ConfigError(f'{name}: there is no such file', value=file)
+    if not os.path.isfile(file): raise ConfigError(f'{name}: there is no such file', value=file) # a Path would fail at a name that is too long
     return hash_file(file)
 
 # %% ../nbs/50_train.ipynb #83b8f843

@@ -63,7 +63,7 @@ def test_a_recording(served, browser):
     browser.get_by_role('button', name='Stop', exact=True).click()
     told = said(browser, '%')
     assert any(c in told for c in served[2].classes)
-    browser.locator('#picture img, #picture canvas, #picture svg').first.wait_for()
+    browser.locator('#picture img').first.wait_for()
     assert '%' in browser.locator('#bars').inner_text()
 
 
