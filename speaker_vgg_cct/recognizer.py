@@ -121,18 +121,19 @@ The corpora:
 Needs {', '.join(dict.fromkeys(_of_encoder[n] for n in told['config']['encoder'].split('+')))}.
 """
 
-# %% ../nbs/75_recognizer.ipynb #6f10e3d8
+# %% ../nbs/75_recognizer.ipynb #b23302d9
 def measured_limits(
     config, # of a run
     made:dict, # its provenance
     results, # folders of results tables
 )->pd.DataFrame: # rows of `results.read_runs`
-    "The recorded runs with the same options, label map and setting on a corpus held out, which this run may have learned from."
+    "The recorded runs with the same options, way of making the split, label map and setting on a corpus held out, which this run may have learned from."
     runs = read_runs(list(results)) if results else pd.DataFrame()
     if not len(runs): return runs
     corpora = {*made['split']['train_corpora'], made['split']['test_corpus']}
-    same = [r.config_hash == replace(config, seed=int(r.seed)).hash and r.test_corpus in corpora for r in runs.itertuples()]
-    return runs[np.array(same) & (runs.label_hash == made['label_hash']) & (runs.setting == made['setting'])]
+    same = np.array([r.config_hash == replace(config, seed=int(r.seed)).hash and r.test_corpus in corpora for r in runs.itertuples()])
+    for k in ('augmentation', 'balance'): same &= runs[k] == made['split'][k]
+    return runs[same & (runs.label_hash == made['label_hash']) & (runs.setting == made['setting'])]
 
 # %% ../nbs/75_recognizer.ipynb #69b3e5f9
 def make_bundle(
