@@ -21,6 +21,8 @@ ASKED   := $(shell { grep -E '^(lib_name|console_scripts|[a-z_]*requirements) *=
 BASE    := .venv/installed-$(ASKED)
 ENV     := $(BASE) $(patsubst %,$(BASE)%,$(subst $(comma), ,$(EXTRAS)))
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt -e
+# Numba, which librosa uses, compiles on first use into a cache on disk; processes that fill it at once, as tests do, can crash (numba issue 10128).
+WARM    := $(BIN)/python -c 'import librosa as l, numpy as np; l.effects.trim(l.effects.pitch_shift(np.sin(np.arange(16000, dtype="f")), sr=16000, n_steps=2))'
 
 .PHONY: report test test-slow site readme lab env export-check clean help
 .DEFAULT_GOAL := help
@@ -31,11 +33,11 @@ report: $(ENV) ## run every held-out corpus and render the site: CORPORA= PRESET
 
 test: $(ENV) export-check ## check that notebooks and modules agree, then run the tests of both
 	@# two at a time, so one thread each: more would only wait for each other
-	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder tests
+	OMP_NUM_THREADS=1 PYTHONFAULTHANDLER=1 $(BIN)/nbdev_test --n_workers 2 --timing
+	OMP_NUM_THREADS=1 PYTHONFAULTHANDLER=1 $(BIN)/pytest -q -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder tests
 
 test-slow: $(ENV) ## run the tests that take a minute or more
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m slow -n 2 --dist loadfile --no-loadscope-reorder tests
+	OMP_NUM_THREADS=1 PYTHONFAULTHANDLER=1 $(BIN)/pytest -q -m slow -n 2 --dist loadfile --no-loadscope-reorder tests
 
 export-check: $(ENV) # the modules are made anew from the notebooks, so that a stale one shows too
 	@rm -rf _build/export && mkdir -p _build/export && cp -R speaker_vgg_cct _build/export/before
@@ -62,6 +64,7 @@ $(BASE):
 	@echo 'Making .venv with $(PYTHON): some minutes and about 5 GB, once'
 	@rm -rf .venv && $(PYTHON) -m venv .venv
 	@$(INSTALL) .
+	@$(WARM)
 	@touch $@
 
 $(BASE)%: $(BASE)

@@ -18,7 +18,7 @@ from .adapt import deviation, known_by, weakest_setting
 from .audit import Ledger
 from .data import Each, Store, checked_samples, sampling_weights, store_each, store_voices
 from .evaluate import judge
-from .speaker import egemaps_functionals
+from .voice import egemaps_functionals
 
 # %% ../nbs/61_baselines.ipynb #501b3c8f
 class Block(NamedTuple):

@@ -8,7 +8,7 @@ __all__ = ['DatasetsDir', 'Out', 'Jobs', 'SHORT', 'PANELS', 'ABOUT', 'Classes', 
            'embeddings', 'split', 'config_option', 'with_config', 'train', 'eval_', 'run_experiment', 'places',
            'experiment', 'report', 'study', 'rerun', 'pretrain', 'bundle', 'latency']
 
-# %% ../nbs/90_cli.ipynb #c7601631
+# %% ../nbs/90_cli.ipynb #26ebc048
 import inspect, re, shlex, shutil, sys, tempfile
 from dataclasses import fields
 from functools import partial, wraps
@@ -26,6 +26,7 @@ from .audit import check, full_audit
 from .augment import KINDS, augmented_log_mel, parse_kinds
 from .audio import load_audio
 from .baselines import store_egemaps
+from .bundle import make_bundle
 from .core import ConfigError, SVCError, StoreError, atomic, choose, in_parallel
 from .corpora import label_counts, load_manifest, read_corpora, save_manifest
 from .cost import machine
@@ -33,7 +34,7 @@ from .data import prepare, speakers_of, store_voices
 from .evaluate import evaluate, validate
 from .latency import MODELS, latency_table
 from .pretrain import pretrain as pretrain_run, store_contours, unlabelled
-from .recognizer import make_bundle, read_bundle
+from .recognizer import RUNTIMES, read_bundle
 from .report import build_site, project_root, to_markdown
 from .speaker import fit_speaker_pca, plot_voices, save_speaker_pca, voice_map
 from .spectrogram import PictureParams, log_mel, picture, trim_silence
@@ -433,7 +434,7 @@ def pretrain(
     best = (h := pd.read_csv(product/'pretrain.csv')).loc[h.held_out_loss.idxmin()]
     typer.echo(f'loss on held-out speakers {best.held_out_loss:.3f}, of the mean {best.mean_loss:.3f}\nstart from it: --initial-checkpoint {file}')
 
-# %% ../nbs/90_cli.ipynb #0147613b
+# %% ../nbs/90_cli.ipynb #5f054e9b
 @verb
 def bundle(
     run:Annotated[Optional[Path], typer.Argument(help='The folder of a run; without one a model is trained on all corpora, none held out')] = None,
@@ -441,7 +442,6 @@ def bundle(
     corpora:Corpora = None, preset:Preset = None, seed:Annotated[int, typer.Option(help='Seed of the training')] = 0,
     system:Annotated[str, typer.Option(help='Name of the model, for its card')] = 'SPEAKER VGG CCT',
     coverage:Annotated[float, typer.Option(help='Percent of validation clips that are not rejected')] = 80,
-    onnx:Annotated[bool, typer.Option(help='Also as a graph for --runtime onnx')] = False,
     out:Out = Path('output'), results:Results = None, device:Device = 'auto', jobs:Jobs = -1,
 ):
     """Make one file of a run, for `predict` and `listen`; or train on all corpora first.
@@ -451,14 +451,14 @@ def bundle(
         corpora, out, results, preset = places(corpora, out, results, preset)
         manifest, config = _manifest(corpora, out, jobs)[0], load_config(preset, seed=seed); run = out/'bundle'/f'{slug(system)}-{config.hash[:6]}-seed{seed}'
         train_cell(make_split(manifest, None, balance='no_balanced', seed=seed), manifest, config, run, out/'features', device, jobs, system=system)
-    made = make_bundle(run, to, results=[results or project_root()/'results'], coverage=coverage, onnx=onnx)
+    made = make_bundle(run, to, results=[results or project_root()/'results'], coverage=coverage)
     typer.echo(f'{read_bundle(made)[1]["card"]}\nwritten to {made}, {made.stat().st_size/1e6:.1f} MB')
 
-# %% ../nbs/90_cli.ipynb #b1cfc6df
+# %% ../nbs/90_cli.ipynb #9529947c
 @verb
 def latency(
     models:Annotated[Optional[list[str]], typer.Option(help='small, "small, speaker-adapted" or CCT-14/7x2; may be said again; default: all')] = None,
-    runtimes:Annotated[str, typer.Option(help='torch, onnx or both, divided by commas; onnx needs the extra')] = 'torch,onnx',
+    runtimes:Annotated[str, typer.Option(help='onnx, torch or both, divided by commas')] = ','.join(RUNTIMES),
     repeats:Annotated[int, typer.Option(min=1, help='Times of each measurement')] = 30,
     results:Results = None,
 ):
@@ -466,7 +466,7 @@ def latency(
 
     Example: `speaker-vgg-cct latency --runtimes torch`"""
     for m in models or (): choose(m, MODELS, 'model')
-    wanted = [choose(r.strip(), ('torch', 'onnx'), 'runtime') for r in runtimes.split(',')]
+    wanted = [choose(r.strip(), RUNTIMES, 'runtime') for r in runtimes.split(',')]
     with tempfile.TemporaryDirectory() as folder: table = latency_table(folder, models, wanted, repeats=repeats)
     file = Path(results or project_root()/'results')/'latency.csv'
     with atomic(file) as tmp: table.round(3).assign(**machine('cpu'), command=told()).to_csv(tmp, index=False)

@@ -7,12 +7,13 @@ __all__ = ['EMOTIONS', 'SYNONYMS', 'TASKS', 'UNWRITABLE', 'SVCError', 'CorpusErr
            'ConfigError', 'StoreError', 'choose', 'emotion_name', 'Task', 'digest', 'hash_file', 'get_task', 'make_rng',
            'atomic', 'write_text', 'write_json', 'in_parallel', 'git_commit', 'provenance']
 
-# %% ../nbs/00_core.ipynb #77e78605
+# %% ../nbs/00_core.ipynb #78d7493f
 import errno, hashlib, json, os, platform, re, reprlib, subprocess, tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -167,14 +168,16 @@ def write_json(path, obj):
     "Writes `obj` as JSON to `path`, whole or not at all."
     write_text(path, json.dumps(obj, indent=1, default=str) + '\n')
 
-# %% ../nbs/00_core.ipynb #a1b18e03
+# %% ../nbs/00_core.ipynb #2a52eafd
 def in_parallel(
     function, # of one item; it is sent to other processes
     items,
     jobs:int=-1, # processes, -1: one a core
 ): # a generator of results, in the order of the items
     "`function` of each item, on as many cores as asked for; holds a few results at a time."
-    return Parallel(n_jobs=jobs, return_as='generator', idle_worker_timeout=10)(delayed(function)(i) for i in items)
+    items = iter(items)
+    yield from map(function, islice(items, 1)) # the first one here: Numba, which librosa uses, compiles on first use into a cache on disk, and processes that fill it at once can crash (numba issue 10128)
+    yield from Parallel(n_jobs=jobs, return_as='generator', idle_worker_timeout=10)(delayed(function)(i) for i in items)
 
 # %% ../nbs/00_core.ipynb #399c20ba
 _here = Path(__file__).parent if '__file__' in globals() else Path.cwd() # a notebook has no file

@@ -17,15 +17,16 @@ from .probes import clip_maps, plot_maps
 from .recognizer import LONGEST, samples_of
 from .synth import EMOTION_PROSODY, clip
 
-# %% ../nbs/78_demo.ipynb #63eee16e
+# %% ../nbs/78_demo.ipynb #725bb167
 def seen(
-    recognizer, # of `recognizer.Recognizer`
+    recognizer, # of `recognizer.Recognizer`, by PyTorch
     y:np.ndarray, # float32 [samples], 16 kHz
 ): # a figure
     "The picture of a clip, with the network's maps over it; of a long one the beginning."
     y = y[:round(LONGEST*SAMPLE_RATE)]
     picture = recognizer.picture(y)
-    with torch.inference_mode(): maps = clip_maps(recognizer.network, *(x.to(recognizer.device) for x in recognizer.inputs([y], [picture])))
+    net = recognizer.network; picture_there, *voice = net.tensors(*recognizer.inputs([y], [picture]))
+    with torch.inference_mode(): maps = clip_maps(net.shown.network, net.shown.show(picture_there), *voice)
     shown = {kind: m[0].cpu().numpy() for (kind, onto), (m, _) in maps.items() if onto == 'picture'}
     return plot_maps(picture, shown, alone=True)
 

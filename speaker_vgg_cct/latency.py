@@ -5,23 +5,22 @@
 # %% auto #0
 __all__ = ['MODELS', 'untrained', 'time_inside', 'stages', 'clip_latency', 'latency_table', 'plot_latency']
 
-# %% ../nbs/79_latency.ipynb #fd410fad
+# %% ../nbs/79_latency.ipynb #fa613f54
 import copy, time
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, soundfile as sf, torch
 
 from .audio import SAMPLE_RATE, load_audio
-from .onnx import export_onnx
-from .recognizer import Recognizer
+from .bundle import parts_of
+from .recognizer import RUNTIMES, Recognizer
 from .speaker import ENCODERS, encoder_parts
 from .spectrogram import log_mel, picture, trim_silence
 from .synth import EMOTION_PROSODY, clip
 from .train import load_config, make_model, threads
+from .voice import SpeakerPCA
 
-# %% ../nbs/79_latency.ipynb #001a165b
+# %% ../nbs/79_latency.ipynb #dda5b473
 MODELS = { # name → preset, and what differs from it
     'small': ('cpu', {}),
     'small, speaker-adapted': ('cpu', dict(deviation='zscore', encoder='resemblyzer_layers', speaker_noise=.3, model='speaker_vgg_cct_end_to_end_2_7x2_112')),
@@ -29,47 +28,43 @@ MODELS = { # name → preset, and what differs from it
 
 def untrained(
     preset:str, options:dict, # of `train.load_config`
-    runtime:str='torch', # or `onnx`
+    runtime:str='auto', threads:int=0, # as for `Recognizer`
 )->Recognizer:
     "A recogniser that has learned nothing."
     config = load_config(preset, **options); model = make_model(config, 4).eval()
-    dim = sum(ENCODERS[name].dim for name, _ in encoder_parts(config.encoder)); n = min(dim, model.speaker_dim)
-    arrays = {f'network/{k}': v.numpy() for k, v in model.state_dict().items()}
-    arrays |= {'projection/mean': np.zeros(dim, np.float32), 'projection/components': np.eye(n, dim, dtype=np.float32), 'projection/base': np.zeros(dim, np.float32), 'projection/within': np.ones(dim, np.float32)}
-    if runtime == 'onnx': arrays['onnx'] = np.frombuffer(export_onnx(model), np.uint8)
-    told = dict(name=config.model, classes=['anger', 'happy', 'neutral', 'sad'], config=asdict(config), setting=config.setting, synthetic=True,
-                projection=dict(scale=1., width=model.speaker_dim, fit_on='train'), calibration=dict(temperature=1., threshold=0.))
-    return Recognizer(arrays, told, runtime=runtime)
+    dim = sum(ENCODERS[name].dim for name, _ in encoder_parts(config.encoder)); n = min(dim, model.speaker_dim); zero, one = np.zeros(dim, np.float32), np.ones(dim, np.float32)
+    arrays, told = parts_of(model, config, SpeakerPCA(zero, np.eye(n, dim, dtype=np.float32), zero[:n], 1., model.speaker_dim, 'train', (), zero, one))
+    return Recognizer(arrays, told | dict(classes=['anger', 'happy', 'neutral', 'sad'], calibration=dict(temperature=1., threshold=0.)), runtime=runtime, threads=threads)
 
-# %% ../nbs/79_latency.ipynb #05e58ef3
-@contextmanager
+# %% ../nbs/79_latency.ipynb #168f171f
+class _Timed:
+    "A function that adds up the seconds it takes."
+    def __init__(self, f, spent): self.f, self.spent = f, spent
+    def __getattr__(self, name): return getattr(self.f, name)
+    def __call__(self, *x):
+        began = time.perf_counter(); y = self.f(*x); self.spent[0] += time.perf_counter() - began
+        return y
+
 def time_inside(
     recognizer, # of `recognizer.Recognizer`
-): # a recogniser that says the same, and a list that holds the seconds which its networks took, afterwards
+)->tuple: # a recogniser that says the same, and a list that holds the seconds which its networks have taken
     "Adds up the time that a recogniser's network and those of its speaker encoders take."
-    spent, began, timed = [0.], [], copy.copy(recognizer)
-    def begin(*_): began.append(time.perf_counter())
-    def end(*_): spent[0] += time.perf_counter() - began.pop()
-    def run(*x):
-        begin(); y = recognizer.run(*x); end(); return y
-    timed.run = run; encoders = recognizer.encoders if recognizer.network.takes_speaker else []
-    modules = [m for e in encoders for m in (getattr(e, 'layers', None) or [getattr(e, 'encoder', None) or getattr(e, 'net', None)]) if m is not None]
-    with ExitStack() as stack:
-        for m in modules: stack.callback(m.register_forward_pre_hook(begin).remove); stack.callback(m.register_forward_hook(end).remove)
-        yield timed, spent
+    timed, spent = copy.copy(recognizer), [0.]
+    timed.network, timed.encoders = _Timed(timed.network, spent), [copy.copy(e) for e in timed.encoders]
+    for e in timed.encoders:
+        if hasattr(e, 'net'): e.net = _Timed(e.net, spent)
+    return timed, spent
 
-# %% ../nbs/79_latency.ipynb #2a175b14
+# %% ../nbs/79_latency.ipynb #d41bccac
 def stages(
     recognizer, # of `recognizer.Recognizer`
     file, # of a clip
 )->dict: # name → function of nothing
     "What is done for a clip, a function a stage."
     p, y = recognizer.params, load_audio(file); trimmed = trim_silence(y, p.trim_db); db = log_mel(trimmed, p.window); x = recognizer.inputs([y])
-    def network():
-        with torch.inference_mode(): recognizer.run(*(i.to(recognizer.device) for i in x))
     found = {'decode': lambda: load_audio(file), 'trim': lambda: trim_silence(y, p.trim_db), 'log-mel': lambda: log_mel(trimmed, p.window),
-             'picture': lambda: picture(db, p.layout, p.cmap, p.size, p.seconds, p.jpeg), 'speaker embedding': lambda: recognizer.vectors([y]), 'network': network}
-    return found if recognizer.network.takes_speaker else {k: f for k, f in found.items() if k != 'speaker embedding'}
+             'picture': lambda: picture(db, p.layout, p.cmap, p.size, p.seconds, p.jpeg), 'speaker embedding': lambda: recognizer.vectors([y]), 'network': lambda: recognizer.network(*x)}
+    return found if recognizer.encoders else {k: f for k, f in found.items() if k != 'speaker embedding'}
 
 def clip_latency(
     recognizer,
@@ -83,15 +78,15 @@ def clip_latency(
     for stage, f in stages(recognizer, file).items():
         for _ in range(repeats + 3): once(stage, f)
     for _ in range(repeats + 3):
-        with time_inside(recognizer) as (timed, spent): once('end to end', lambda: timed(file))
+        timed, spent = time_inside(recognizer); once('end to end', lambda: timed(file))
         times.setdefault('both networks', []).append(spent[0])
     return pd.DataFrame([dict(stage=s, p50=1000*np.percentile(t[3:], 50), p95=1000*np.percentile(t[3:], 95)) for s, t in times.items()])
 
-# %% ../nbs/79_latency.ipynb #618c4ef0
+# %% ../nbs/79_latency.ipynb #4af99c15
 def latency_table(
     folder, # for the clips that are timed
     models=None, # of `MODELS`; None: all
-    runtimes=('torch', 'onnx'),
+    runtimes=RUNTIMES,
     seconds=(1, 2, 3, 5), # of the clips
     n_threads=None, # of each run; None: one, and as many as PyTorch takes
     repeats:int=30,
@@ -102,7 +97,7 @@ def latency_table(
         for runtime in runtimes:
             for n in n_threads or sorted({1, torch.get_num_threads()}):
                 with threads(n):
-                    hear = untrained(*MODELS[model], runtime)
+                    hear = untrained(*MODELS[model], runtime, n)
                     for s in seconds:
                         f = Path(folder)/f'{s}.wav'; sf.write(f, voice[:round(s*SAMPLE_RATE)], SAMPLE_RATE); t = clip_latency(hear, f, repeats); p = t.set_index('stage').p50
                         rows.append(t.assign(model=model, runtime=runtime, threads=n, seconds=s, ratio=p['end to end']/p['both networks'], realtime=p['end to end']/1000/s))

@@ -41,10 +41,11 @@ from .cct import FAMILY, TWINS
 from .checkpoint import loaded_line
 from .core import ConfigError, StoreError, atomic, choose, digest, hash_file, provenance, write_json, write_text
 from .data import CONTROLS, IMAGENET, INTERPOLATIONS, SAMPLING, Altered, ClipData, batches, prepare, to_input
-from .speaker import ENCODERS, FIT_ON, encoder_id, load_speaker_pca, save_speaker_pca
+from .speaker import ENCODERS, encoder_id, load_speaker_pca, save_speaker_pca
 from .speaker_cct import FUSIONS, SPEAKER_CCTS, SpeakerVGGCCT
 from .spectrogram import CMAPS, LAYOUTS, WINDOWS, PictureParams
 from .split import split_hash
+from .voice import FIT_ON
 
 # %% ../nbs/50_train.ipynb #d1b6651f
 Pair, Triple = tuple[float, float], tuple[float, float, float]
