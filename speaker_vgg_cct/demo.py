@@ -30,7 +30,7 @@ def seen(
     shown = {kind: m[0].cpu().numpy() for (kind, onto), (m, _) in maps.items() if onto == 'picture'}
     return plot_maps(picture, shown, alone=True)
 
-# %% ../nbs/78_demo.ipynb #e2f7d985
+# %% ../nbs/78_demo.ipynb #91b1cebc
 LIMITS = dict(megabytes=20, seconds=600)
 ASK = 'Record or choose a clip.'
 
@@ -58,11 +58,12 @@ def write_examples(
     return files
 
 def make_page(
-    recognizer, # of `recognizer.Recognizer`
+    recognizer, # of `recognizer.Recognizer`, by PyTorch
     examples=(), # paths of clips
 ): # gradio's `Blocks`
     "The page; raises `ConfigError` if the extra is not installed."
     os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False') # nothing is to leave the machine
+    if recognizer.runtime != 'torch': raise ConfigError('the page looks into the network, which a graph does not allow', remedy="Recognizer.load(path, runtime='torch')")
     try: import gradio as gr
     except ImportError: raise ConfigError('gradio is not installed', remedy='pip install speaker_vgg_cct[demo]') from None
     with gr.Blocks(title='Speaker VGG CCT', analytics_enabled=False, delete_cache=(600, 600)) as page:

@@ -8,7 +8,7 @@ __all__ = ['Graph']
 # %% ../nbs/73_graph.ipynb #543d3b2d
 import numpy as np
 
-# %% ../nbs/73_graph.ipynb #ece0bcb3
+# %% ../nbs/73_graph.ipynb #759c34e1
 class Graph:
     "An ONNX graph, called with arrays; raises `ValueError` for what is none, or for arrays that it does not take."
     def __init__(self,
@@ -17,7 +17,7 @@ class Graph:
     ):
         import onnxruntime as ort
         options = ort.SessionOptions(); options.intra_op_num_threads, options.log_severity_level = threads, 4 # what it would log is raised
-        self.session = self._do(lambda: ort.InferenceSession(graph, options, providers=['CPUExecutionProvider'])); self.names = [i.name for i in self.session.get_inputs()]
+        self.session = self._do(lambda: ort.InferenceSession(graph, options, providers=['CPUExecutionProvider'], enable_fallback=0)); self.names = [i.name for i in self.session.get_inputs()]
 
     def _do(self, f):
         try: return f()

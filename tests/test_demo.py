@@ -6,9 +6,8 @@ import soundfile as sf
 
 from speaker_vgg_cct.audio import SAMPLE_RATE
 from speaker_vgg_cct.demo import make_page, serve, write_examples
-from speaker_vgg_cct.recognizer import Recognizer
+from speaker_vgg_cct.recognizer import SHIPPED, Recognizer
 from speaker_vgg_cct.synth import clip
-from speaker_vgg_cct.use import SHIPPED
 
 pytest.importorskip('gradio', reason='gradio is not installed: pip install speaker_vgg_cct[demo]')
 sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed: pip install playwright')
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason='there is no Chromium')
 @pytest.fixture(scope='module')
 def served(tmp_path_factory):
     root = tmp_path_factory.mktemp('demo')
-    hear = Recognizer.load(SHIPPED)
+    hear = Recognizer.load(SHIPPED, runtime='torch')
     files = write_examples(root/'examples', hear.classes)
     sf.write(root/'voice.wav', clip('sad', 1), SAMPLE_RATE)
     (root/'text.wav').write_text('this is no sound')

@@ -10,9 +10,8 @@ import soundfile as sf
 from speaker_vgg_cct.audio import SAMPLE_RATE
 from speaker_vgg_cct.core import AudioError
 from speaker_vgg_cct.corpora import read_corpora
-from speaker_vgg_cct.recognizer import Recognizer
+from speaker_vgg_cct.recognizer import SHIPPED, Recognizer
 from speaker_vgg_cct.synth import clip
-from speaker_vgg_cct.use import SHIPPED
 
 FORMS = 'wav', 'flac', 'mp3', 'ogg', 'aiff'
 

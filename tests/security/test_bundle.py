@@ -9,11 +9,10 @@ import pytest
 
 from speaker_vgg_cct.audio import SAMPLE_RATE
 from speaker_vgg_cct.core import SVCError, StoreError
-from speaker_vgg_cct.recognizer import Recognizer, read_bundle, write_bundle
+from speaker_vgg_cct.recognizer import RUNTIMES, SHIPPED, Recognizer, read_bundle, write_bundle
 from speaker_vgg_cct.synth import clip
-from speaker_vgg_cct.use import SHIPPED
 
-BYTES, CONTENTS = 400, 300 # files that are tried
+BYTES, CONTENTS, GRAPHS = 400, 300, 100 # files that are tried
 
 
 @pytest.fixture(scope='module')
@@ -57,7 +56,7 @@ def changed(told, path, value):
 def test_strange_contents_are_a_model_or_an_error(good, tmp_path):
     "Entries left out or replaced, arrays left out, of another shape or type, under a checksum that is right."
     (arrays, told), rng, y, refused = good, random.Random(0), clip('sad')[:SAMPLE_RATE], 0
-    entries = [p for p in paths(told) if p[0] in ('name', 'classes', 'config', 'setting', 'synthetic', 'projection', 'calibration', 'format', 'card')]
+    entries = [p for p in paths(told) if p[0] in ('name', 'classes', 'config', 'picture', 'encoders', 'setting', 'synthetic', 'projection', 'calibration', 'format', 'card')]
     limit = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + 1_500_000 # kB
     for i in range(CONTENTS):
         some, text = dict(arrays), told
@@ -66,7 +65,7 @@ def test_strange_contents_are_a_model_or_an_error(good, tmp_path):
             name = rng.choice(sorted(some)); a = some.pop(name)
             if i % 2: some[name] = rng.choice((a[:1], a.astype(np.float64), a.astype(np.int8), np.full_like(a, np.nan), a.T.copy(), np.zeros((0, 3), np.float32)))
         file = write_bundle(tmp_path/'x.svc', some, text)
-        try: Recognizer.load(file)(y, SAMPLE_RATE).row()
+        try: Recognizer.load(file, runtime=RUNTIMES[i//2 % 2])(y, SAMPLE_RATE).row()
         except SVCError as e: refused += 1; assert len(str(e)) < 1500
     assert CONTENTS/4 < refused < CONTENTS
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < limit, 'a strange bundle took much memory'
@@ -76,11 +75,26 @@ def test_what_a_bundle_may_not_ask_for(good, tmp_path):
     "No file of this machine and nothing from elsewhere is read because a bundle says so."
     arrays, told = good
     asks = told | {'config': told['config'] | {'pretrained': True, 'initial_checkpoint': '/etc/passwd', 'weights': '/etc/passwd'}}
-    assert Recognizer.load(write_bundle(tmp_path/'x.svc', arrays, asks)).config.initial_checkpoint is None
-    for config, why in (({'img_size': [100000, 100000]}, 'img_size'), ({'model': 'hf_hub:someone/model'}, 'unknown model'), ({'encoder': 'os.system'}, 'encoder'), ({'surprise': 1}, 'surprise')):
-        with pytest.raises(SVCError, match=why): Recognizer.load(write_bundle(tmp_path/'x.svc', arrays, told | {'config': told['config'] | config}))
+    assert Recognizer.load(write_bundle(tmp_path/'x.svc', arrays, asks), runtime='torch').network.config.initial_checkpoint is None
+    for config, why in (({'img_size': [100000, 100000]}, 'img_size'), ({'model': 'hf_hub:someone/model'}, 'unknown model'), ({'surprise': 1}, 'surprise')):
+        with pytest.raises(SVCError, match=why): Recognizer.load(write_bundle(tmp_path/'x.svc', arrays, told | {'config': told['config'] | config}), runtime='torch')
+    for more, why in (({'picture': told['picture'] | {'size': [100000, 100000]}}, 'pixels'), ({'picture': told['picture'] | {'layout': 'x'}}, 'layout'), ({'encoders': ['os.system']}, 'encoder'), ({'classes': ['a', 'b']}, 'class')):
+        for runtime in RUNTIMES:
+            with pytest.raises(SVCError, match=why): Recognizer.load(write_bundle(tmp_path/'x.svc', arrays, told | more), runtime=runtime)
     with pytest.raises(StoreError, match='lacks calibration'): Recognizer.load(write_bundle(tmp_path/'x.svc', arrays, {k: v for k, v in told.items() if k != 'calibration'}))
     with pytest.raises(SVCError, match='upgrade'): Recognizer.load(write_bundle(tmp_path/'x.svc', arrays, told | {'format': 10**9}))
+
+
+def test_a_strange_graph_computes_or_is_refused(good, tmp_path):
+    "Bytes of the graph changed, under a checksum that is right: onnxruntime runs it or says that it cannot."
+    (arrays, told), rng, refused = good, random.Random(0), 0
+    for _ in range(GRAPHS):
+        graph = arrays['graph/network'].copy()
+        for _ in range(rng.choice((1, 2, 16))): graph[rng.randrange(60000)] ^= 1 << rng.randrange(8) # where the operations are; behind are weights
+        file = write_bundle(tmp_path/'x.svc', arrays | {'graph/network': graph}, told)
+        try: Recognizer.load(file, runtime='onnx')
+        except SVCError as e: refused += 1; assert 'x.svc' in str(e)
+    assert GRAPHS/20 < refused < GRAPHS
 
 
 def test_another_kind_of_file_is_no_bundle(tmp_path):
