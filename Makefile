@@ -24,7 +24,7 @@ INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt -e
 # Numba, which librosa uses, compiles on first use into a cache on disk; processes that fill it at once, as tests do, can crash (numba issue 10128).
 WARM    := $(BIN)/python -c 'import librosa as l, numpy as np; l.effects.trim(l.effects.pitch_shift(np.sin(np.arange(16000, dtype="f")), sr=16000, n_steps=2))'
 
-.PHONY: report test test-slow site readme lab env export-check clean help
+.PHONY: report test test-slow reliability site readme lab env export-check clean help
 .DEFAULT_GOAL := help
 
 report: $(ENV) ## run every held-out corpus and render the site: CORPORA= PRESET= TASK= SEEDS= JOBS= OUT= SITE=
@@ -38,6 +38,10 @@ test: $(ENV) export-check ## check that notebooks and modules agree, then run th
 
 test-slow: $(ENV) ## run the tests that take a minute or more
 	OMP_NUM_THREADS=1 PYTHONFAULTHANDLER=1 $(BIN)/pytest -q -m slow -n 2 --dist loadfile --no-loadscope-reorder tests
+
+reliability: $(ENV) ## run all tests of faults and security, and write what they tried to results/reliability.csv: about an hour
+	-OMP_NUM_THREADS=1 $(BIN)/pytest -q --junitxml _build/reliability.xml tests/faults tests/security
+	$(BIN)/python tests/reliability.py _build/reliability.xml results/reliability.csv
 
 export-check: $(ENV) # the modules are made anew from the notebooks, so that a stale one shows too
 	@rm -rf _build/export && mkdir -p _build/export && cp -R speaker_vgg_cct _build/export/before

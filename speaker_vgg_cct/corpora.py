@@ -20,7 +20,7 @@ from tqdm import tqdm
 from .audio import SAMPLE_RATE, load_audio, samples_hash
 from .core import EMOTIONS, SYNONYMS, AudioError, ConfigError, CorpusError, StoreError, atomic, choose
 
-# %% ../nbs/10_corpora.ipynb #df07911e
+# %% ../nbs/10_corpora.ipynb #67c703bb
 _GENDERS = {**dict.fromkeys(('f', 'F', 'female', 'Female'), 'female'), **dict.fromkeys(('m', 'M', 'male', 'Male'), 'male')}
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Corpus:
     table: Callable = None # folder -> {relative path or stem: groups}, where labels are not in the names
 
     def parse(self, path)->dict: # the groups of the pattern and `clip`, None if the name is another
-        m = re.search(f'(?<![^/])(?:{self.pattern})$', Path(os.path.abspath(path)).with_suffix('').as_posix())
+        whole = Path(os.path.abspath(path)); m = re.search(f'(?<![^/])(?:{self.pattern})$', (whole.parent/whole.stem).as_posix())
         return m and {**m.groupdict(), 'clip': m[0].replace('/', '_')}
 
     def emotion(self, code)->str: # the emotion of a code, None if there is none

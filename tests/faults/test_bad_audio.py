@@ -60,8 +60,9 @@ def bad(tmp_path_factory):
     return folder, write_bad(folder)
 
 
-def test_each_is_an_answer_or_an_error(bad):
+def test_each_is_an_answer_or_an_error(bad, record_property):
     folder, names = bad
+    record_property('bad inputs', len(names))
     assert len(names) >= 250
     hear = Recognizer.load(SHIPPED)
     answers = dict(zip(names, hear.each(folder/n for n in names)))

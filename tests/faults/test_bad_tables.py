@@ -28,7 +28,8 @@ MANIFESTS = {
 
 
 @pytest.fixture(autouse=True)
-def little_memory():
+def little_memory(record_property, request):
+    record_property('bad inputs', len(WRONG) if 'field' in request.fixturenames else 1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000, 'kB more than before'

@@ -19,8 +19,9 @@ BYTES, CONTENTS, GRAPHS = 400, 300, 100 # files that are tried
 def good(): return read_bundle(SHIPPED)
 
 
-def test_damaged_bytes_are_refused(tmp_path):
+def test_damaged_bytes_are_refused(tmp_path, record_property):
     "Cut anywhere, or with bytes changed anywhere, it is refused with the reason: nothing is read from it."
+    record_property('bad inputs', BYTES)
     rng, whole, file = random.Random(0), SHIPPED.read_bytes(), tmp_path/'x.svc'
     for i in range(BYTES):
         data = bytearray(whole)
@@ -53,10 +54,11 @@ def changed(told, path, value):
     return told
 
 
-def test_strange_contents_are_a_model_or_an_error(good, tmp_path):
+def test_strange_contents_are_a_model_or_an_error(good, tmp_path, record_property):
     "Entries left out or replaced, arrays left out, of another shape or type, under a checksum that is right."
     (arrays, told), rng, y, refused = good, random.Random(0), clip('sad')[:SAMPLE_RATE], 0
     entries = [p for p in paths(told) if p[0] in ('name', 'classes', 'config', 'picture', 'encoders', 'setting', 'synthetic', 'projection', 'calibration', 'format', 'card')]
+    record_property('bad inputs', CONTENTS)
     limit = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + 1_500_000 # kB
     for i in range(CONTENTS):
         some, text = dict(arrays), told
@@ -85,8 +87,9 @@ def test_what_a_bundle_may_not_ask_for(good, tmp_path):
     with pytest.raises(SVCError, match='upgrade'): Recognizer.load(write_bundle(tmp_path/'x.svc', arrays, told | {'format': 10**9}))
 
 
-def test_a_strange_graph_computes_or_is_refused(good, tmp_path):
+def test_a_strange_graph_computes_or_is_refused(good, tmp_path, record_property):
     "Bytes of the graph changed, under a checksum that is right: onnxruntime runs it or says that it cannot."
+    record_property('bad inputs', GRAPHS)
     (arrays, told), rng, refused = good, random.Random(0), 0
     for _ in range(GRAPHS):
         graph = arrays['graph/network'].copy()

@@ -88,7 +88,8 @@ READERS = {'audio': (load_audio, '.wav'), 'checkpoint': (read_checkpoint, '.pth'
 
 @pytest.mark.parametrize('coded', CODED)
 @pytest.mark.parametrize('reader', READERS)
-def test_code_in_a_file_does_not_run(tmp_path, reader, coded):
+def test_code_in_a_file_does_not_run(tmp_path, reader, coded, record_property):
+    record_property('files with code', 1)
     read, ending = READERS[reader]
     file, marker = tmp_path/f'x{ending}', tmp_path/'ran'
     file.write_bytes(CODED[coded](marker))
