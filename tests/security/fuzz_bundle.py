@@ -15,8 +15,12 @@ with atheris.instrument_imports(include=['speaker_vgg_cct', 'json']):
     from speaker_vgg_cct.recognizer import SHIPPED, Recognizer, read_bundle, write_bundle
 
 ARRAYS, TOLD = read_bundle(SHIPPED)
+# a tenth of the shipped one, for speed: the graph alone, and of the speaker encoders the functionals
+ARRAYS = {k: v[..., -38:] if k.startswith('projection/') else v for k, v in ARRAYS.items() if k.startswith('projection/') or k == 'graph/network'}
+TOLD = TOLD | {'encoders': ['functionals']}
 FILE = Path(tempfile.mkdtemp())/'x.svc'
-WHOLE = SHIPPED.read_bytes()[:30000]
+WHOLE = write_bundle(FILE, ARRAYS, TOLD).read_bytes()
+Recognizer.load(FILE, runtime='onnx')
 
 
 def strange(data, depth=0):
@@ -49,7 +53,7 @@ def one(given):
     if data.ConsumeBool(): changed(data)
     else:
         whole = bytearray(WHOLE)
-        for _ in range(data.ConsumeIntInRange(0, 8)): whole[data.ConsumeIntInRange(0, len(whole) - 1)] = data.ConsumeIntInRange(0, 255)
+        for _ in range(data.ConsumeIntInRange(0, 8)): whole[data.ConsumeIntInRange(0, 20000)] = data.ConsumeIntInRange(0, 255)
         FILE.write_bytes(bytes(whole[:data.ConsumeIntInRange(0, len(whole))]) + data.ConsumeBytes(64))
     try: Recognizer.load(FILE, runtime='onnx')
     except SVCError as e: assert str(FILE) in str(e) and len(str(e)) < 3000, e
