@@ -34,7 +34,7 @@ report: $(ENV) ## run every held-out corpus and render the site: CORPORA= PRESET
 test: $(ENV) export-check ## check that notebooks and modules agree, then run the tests of both
 	@# two at a time, so one thread each: more would only wait for each other
 	OMP_NUM_THREADS=1 PYTHONFAULTHANDLER=1 $(BIN)/nbdev_test --n_workers 2 --timing
-	OMP_NUM_THREADS=1 PYTHONFAULTHANDLER=1 $(BIN)/pytest -q -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder tests
+	OMP_NUM_THREADS=1 PYTHONFAULTHANDLER=1 $(BIN)/pytest -q -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder --durations 20 tests
 
 test-slow: $(ENV) ## run the tests that take a minute or more
 	OMP_NUM_THREADS=1 PYTHONFAULTHANDLER=1 $(BIN)/pytest -q -m slow -n 2 --dist loadfile --no-loadscope-reorder tests

@@ -137,9 +137,9 @@ def make_rng(
     "A generator that depends on `seed` and `names` alone."
     return np.random.default_rng(int(digest(seed, *names), 16))
 
-# %% ../nbs/00_core.ipynb #191d9efa
+# %% ../nbs/00_core.ipynb #4071fdf2
 UNWRITABLE = errno.EEXIST, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EFBIG # numbers of errors that are the user's to mend
-_full = re.compile(r'No space left|requested and \d+ written') # as safetensors and NumPy say it
+_full = re.compile(r'No space left|(requested and \d+ written)') # as safetensors and NumPy say it
 
 @contextmanager
 def atomic(
@@ -154,9 +154,11 @@ def atomic(
         umask = os.umask(0); os.umask(umask)
         os.chmod(tmp, 0o666 & ~umask) # mkstemp makes private files; results are to be shared
         os.replace(tmp, path)
+    except SVCError: raise # it says already what is wrong
     except Exception as e:
-        if getattr(e, 'errno', None) not in UNWRITABLE and not _full.search(str(e)): raise
-        raise StoreError(f'cannot be written: {e}', file=path, remedy='Free space, or give a folder that you may write to; what was finished is kept') from e
+        full = _full.search(str(e))
+        if getattr(e, 'errno', None) not in UNWRITABLE and not full: raise
+        raise StoreError(f'cannot be written: {f"No space left on device ({e})" if full and full[1] else e}', file=path, remedy='Free space, or give a folder that you may write to; what was finished is kept') from e
     finally:
         if tmp: tmp.unlink(missing_ok=True)
 

@@ -28,7 +28,7 @@ def test_names_of_a_corpus_are_understood(name):
     corpus = CORPORA[name]
 
     @quiet
-    @given(st.from_regex(rf'(?:{corpus.pattern})\Z', fullmatch=True).filter(lambda s: '\n' not in s), st.sampled_from(['', 'a/', 'a b/ç/', '../']), st.sampled_from(['.wav', '.FLAC', '']))
+    @given(st.from_regex(rf'(?:{corpus.pattern})\Z', fullmatch=True).filter(lambda s: '\n' not in s), st.sampled_from(['', 'a/', 'a b/ç/', '../']), st.sampled_from(['.wav', '.FLAC']))
     def holds(stem, folder, ending):
         found = corpus.parse(f'{folder}{stem}{ending}')
         assert found and found['clip'] == stem.replace('/', '_')
