@@ -302,7 +302,7 @@ def _finish(page, title):
         if c.cell_type == 'code': c.outputs = [o for o in c.outputs if o.get('name') != 'stderr']
     nbformat.write(nb, page)
 
-# %% ../nbs/90_cli.ipynb #3ab9c47b
+# %% ../nbs/90_cli.ipynb #f2f1cde4
 Corpora = Annotated[Optional[Path], typer.Option(help='Folder of corpora; without it the synthetic ones are built')]
 Task = Annotated[str, typer.Option(help='4, 3 or all')]
 Preset = Annotated[Optional[str], typer.Option(help='quick, cpu, paper or a YAML file; default: cpu, for synthetic corpora quick')]
@@ -348,10 +348,12 @@ def report(
     """Leave one corpus out, each in turn, and render everything as a site.
 
     Example: `speaker-vgg-cct report --corpora datasets --seeds 0,1,2`"""
+    try: numbers = [int(s) for s in seeds.split(',')]
+    except ValueError: raise ConfigError('seeds are whole numbers, divided by commas', value=seeds, remedy='--seeds 0,1,2') from None
     corpora, out, results, preset = places(corpora, out, results, preset)
     table, _ = _manifest(corpora, out, jobs); pages = {}
     names = sorted(table.corpus.unique()) if test_corpora == 'all' else [c.strip() for c in test_corpora.split(',')]
-    for seed in map(int, seeds.split(',')):
+    for seed in numbers:
         for name in names:
             typer.echo(f'{name} held out, seed {seed}')
             pages[f'{name}-seed{seed}'] = run_experiment(name, corpora, out, results, preset, options, task=task, seed=seed, augmentation=augmentation,

@@ -30,7 +30,7 @@ def seen(
     shown = {kind: m[0].cpu().numpy() for (kind, onto), (m, _) in maps.items() if onto == 'picture'}
     return plot_maps(picture, shown, alone=True)
 
-# %% ../nbs/78_demo.ipynb #91b1cebc
+# %% ../nbs/78_demo.ipynb #046b79b5
 LIMITS = dict(megabytes=20, seconds=600)
 ASK = 'Record or choose a clip.'
 
@@ -86,8 +86,9 @@ def serve(
     examples=(), # paths that the page may show
 ):
     "Serves the page; returns its address."
-    _, address, _ = page.launch(server_name=host, server_port=port, share=False, quiet=True, max_file_size=f"{LIMITS['megabytes']}mb", prevent_thread_lock=True,
+    try: _, address, _ = page.launch(server_name=host, server_port=port, share=False, quiet=True, max_file_size=f"{LIMITS['megabytes']}mb", prevent_thread_lock=True,
                                 allowed_paths=sorted({str(Path(e).parent) for e in examples}), show_error=True)
+    except OSError as e: raise ConfigError(f'the page cannot be served: {e}', value=f'{host}, port {port}', remedy='Choose another --port or --host') from None
     print(f'open {address} (Ctrl-C ends it)', flush=True)
     if block: page.block_thread()
     return address

@@ -5,33 +5,29 @@
 # %% auto #0
 __all__ = ['BLOCK', 'file_blocks', 'microphone_blocks', 'Windows', 'Moment', 'listen']
 
-# %% ../nbs/76_live.ipynb #e3831e26
+# %% ../nbs/76_live.ipynb #d8b0be08
 import queue, threading, time
 from dataclasses import dataclass
 
-import numpy as np, soundfile as sf, soxr
+import numpy as np
 
-from .audio import SAMPLE_RATE
+from .audio import SAMPLE_RATE, audio_blocks
 from .core import AudioError, ConfigError
 from .recognizer import SPEECH, WINDOW, speech_share
 
-# %% ../nbs/76_live.ipynb #32321a36
+# %% ../nbs/76_live.ipynb #7966eb0f
 BLOCK = .1 # seconds
 
 def file_blocks(
     path, # any file that libsndfile reads, or an open one
     speed:float=None, # 1: as fast as it was spoken; None: as fast as it can be read
 ): # a generator of float32 [samples], mono, 16 kHz
-    "A file in blocks; raises `AudioError` if it cannot be decoded or holds values that are not finite."
-    try:
-        with sf.SoundFile(path if hasattr(path, 'read') else str(path)) as f:
-            resample = soxr.ResampleStream(f.samplerate, SAMPLE_RATE, 1, dtype='float32', quality='VHQ'); began, n = time.monotonic(), 0
-            for block in f.blocks(max(1, round(BLOCK*f.samplerate)), dtype='float32', always_2d=True):
-                if not np.isfinite(block).all(): raise AudioError('holds values that are not finite', file=path, remedy='Export it again as PCM')
-                n += len(block)
-                if speed: time.sleep(max(0, began + n/f.samplerate/speed - time.monotonic()))
-                yield resample.resample_chunk(block.mean(1, dtype=np.float32), last=f.tell() >= f.frames)
-    except (OSError, sf.SoundFileError) as e: raise AudioError(f'cannot be decoded: {e}', file=path, remedy='Replace it or leave it out') from None
+    "A file in blocks; raises `AudioError` as `audio.audio_blocks`."
+    began, n = time.monotonic(), 0
+    for block in audio_blocks(path, BLOCK):
+        n += len(block)
+        if speed: time.sleep(max(0, began + n/SAMPLE_RATE/speed - time.monotonic()))
+        yield block
 
 def microphone_blocks(
     device=None, # number or name of the input; None: the system's

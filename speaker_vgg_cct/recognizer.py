@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'SHIPPED', 'AUDIO_ENDINGS', 'WINDOW', 'LONGEST', 'SPEECH', 'QUIET', 'RUNTIMES', 'write_bundle',
-           'read_bundle', 'Recognition', 'sources_of', 'samples_of', 'speech_share', 'cut', 'Recognizer']
+           'read_bundle', 'Recognition', 'sources_of', 'samples_of', 'speech_share', 'cut', 'which_runtime',
+           'Recognizer']
 
-# %% ../nbs/75_recognizer.ipynb #43987820
+# %% ../nbs/75_recognizer.ipynb #e5d80ddb
 import copy, glob, hashlib, json
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +20,7 @@ from safetensors.numpy import save_file
 from scipy.special import softmax
 
 from .adapt import DEVIATIONS, voice_habit
-from .audio import SAMPLE_RATE, load_audio, to_mono
+from .audio import SAMPLE_RATE, audio_blocks, duration, load_audio, to_mono
 from .core import AudioError, ConfigError, StoreError, atomic, choose
 from .graph import Graph
 from .spectrogram import PictureParams, clip_picture
@@ -117,7 +118,7 @@ def samples_of(
     if sr is None: raise ConfigError('an array needs its sampling rate', remedy='recognizer(array, sr=48000)')
     return to_mono(np.asarray(source), sr)
 
-# %% ../nbs/75_recognizer.ipynb #1772d3f5
+# %% ../nbs/75_recognizer.ipynb #b0f6f447
 WINDOW, LONGEST, SPEECH, QUIET = 3.0, 15.0, .3, -65. # seconds of a window; of a clip that is heard whole; share of speech that a window needs; dBFS
 
 def speech_share(
@@ -129,18 +130,29 @@ def speech_share(
     return float(np.mean(flags & (20*np.log10(np.maximum(levels, 1e-9)) > QUIET))) if len(flags) else 0.
 
 def cut(
-    y:np.ndarray, # float32 [samples], 16 kHz
+    blocks, # of float32 [samples], 16 kHz, one behind the other
     window:float=WINDOW, # seconds
-)->list: # of (start in seconds, float32 [samples])
+): # a generator of (start in seconds, float32 [samples])
     "Windows that overlap by half; the last one ends with the clip."
-    n = round(window*SAMPLE_RATE); last = max(0, len(y) - n)
-    starts = [*range(0, last, n//2), last]
-    return [(s/SAMPLE_RATE, y[s:s + n]) for s in starts]
+    n = round(window*SAMPLE_RATE); start, before, here = 0, np.zeros(0, np.float32), np.zeros(0, np.float32)
+    for b in blocks:
+        here = np.concatenate([here, b])
+        while len(here) > n: yield start/SAMPLE_RATE, here[:n]; start += n//2; before, here = here[:n//2], here[n//2:]
+    here = np.concatenate([before, here]); yield max(0, start - len(before) + len(here) - n)/SAMPLE_RATE, here[-n:]
 
-# %% ../nbs/75_recognizer.ipynb #edde32e8
+# %% ../nbs/75_recognizer.ipynb #6a29927b
 RUNTIMES = 'onnx', 'torch'
 _entries = dict(name=str, classes=list, config=dict, picture=dict, encoders=list, setting=str, synthetic=bool, projection=dict, calibration=dict, card=str) # what a bundle of a model tells
 _most = dict(pixels=2048, seconds=600) # of a picture that a stranger may ask for
+
+def which_runtime(runtime:str, device:str)->str: # one of `RUNTIMES`
+    "The runtime that is meant; raises `ConfigError` for one that is none, or for a device that it cannot use."
+    if runtime == 'auto': runtime = 'onnx' if device == 'cpu' else 'torch'
+    if choose(runtime, RUNTIMES, 'runtime') == 'onnx' and device != 'cpu': raise ConfigError('onnxruntime is for the processor here', value=device, remedy='--runtime torch, or --device cpu')
+    if runtime == 'torch':
+        from speaker_vgg_cct.train import pick_device # loads PyTorch
+        pick_device(device)
+    return runtime
 
 class Recognizer:
     "A bundle, ready to listen."
@@ -151,7 +163,7 @@ class Recognizer:
         threads:int=0, # of onnxruntime; 0: as many as there are cores
     ):
         self.told, self.classes, self.device, self.threads, self.habit = told, told['classes'], device, threads, None
-        self.runtime = choose(runtime, RUNTIMES, 'runtime') if runtime != 'auto' else 'onnx' if device == 'cpu' else 'torch'
+        self.runtime = which_runtime(runtime, device)
         if not (self.classes and all(type(c) is str for c in self.classes)): raise ValueError('the classes are not a list of names')
         if not (0 < told['calibration']['temperature'] < np.inf and 0 <= told['calibration']['threshold'] <= 1): raise ValueError(f"calibration {told['calibration']}")
         self.params = PictureParams(**told['picture'])
@@ -182,7 +194,7 @@ class Recognizer:
         "Reads a bundle; raises `StoreError` or `ConfigError` for what is none."
         arrays, told = read_bundle(path); lacking = [k for k, kind in _entries.items() if type(told.get(k)) is not kind]
         if lacking: raise StoreError('is a bundle of something else', file=path, value=f'lacks {", ".join(lacking)}', remedy='Make it with `speaker-vgg-cct bundle`')
-        if runtime != 'auto': choose(runtime, RUNTIMES, 'runtime')
+        which_runtime(runtime, device) # a wrong choice is no fault of the bundle
         try:
             found = cls(arrays, told, device, runtime); p = found.probabilities([np.sin(np.arange(SAMPLE_RATE)).astype(np.float32)]) # asked once before it is believed; this also takes the delay of a first answer
             if p.shape != (1, len(found.classes)) or not np.isclose(p.sum(), 1): raise ValueError(f'probabilities {p[:1]} of {len(found.classes)} classes')
@@ -232,14 +244,20 @@ def enrol(self:Recognizer,
     new = copy.copy(self); new.habit = voice_habit(self.vectors([samples_of(s) for s in sources_of(clips)]), self.base, self.within)
     return new
 
-# %% ../nbs/75_recognizer.ipynb #834ce5b8
+# %% ../nbs/75_recognizer.ipynb #bcf2de58
 @patch
-def _long(self:Recognizer, y, name):
+def _long(self:Recognizer, blocks, told):
     "A clip in windows: the mean of those with speech."
-    windows = [(start, w) for start, w in cut(y) if speech_share(w) >= SPEECH]
-    if not windows: raise AudioError('holds no speech that could be heard', file=name, value=f'{len(y)/SAMPLE_RATE:.0f} s')
-    p = np.concatenate([self.probabilities([w for _, w in windows[i:i + 16]]) for i in range(0, len(windows), 16)])
-    return p.mean(0), tuple((start, dict(zip(self.classes, map(float, q)))) for (start, _), q in zip(windows, p))
+    found, ends = [], 0.
+    def spoken():
+        nonlocal ends
+        for start, w in cut(blocks):
+            ends = start + len(w)/SAMPLE_RATE
+            if speech_share(w) >= SPEECH: yield start, w
+    windows = spoken()
+    while some := list(islice(windows, 16)): found += [(start, dict(zip(self.classes, map(float, q)))) for (start, _), q in zip(some, self.probabilities([w for _, w in some]))]
+    if not found: raise AudioError('holds no speech that could be heard', value=f'{ends:.0f} s')
+    return Recognition(seconds=ends, probabilities={c: float(np.mean([p[c] for _, p in found])) for c in self.classes}, windows=tuple(found), **told)
 
 @patch
 def _answers(self:Recognizer, batch, sr): # sources → an answer or an error for each
@@ -247,9 +265,11 @@ def _answers(self:Recognizer, batch, sr): # sources → an answer or an error fo
     for i, s in enumerate(batch):
         name = str(s) if isinstance(s, (str, Path)) else getattr(s, 'name', 'array'); name = str(name)
         try:
-            y = samples_of(s, sr); told = dict(source=name, seconds=len(y)/SAMPLE_RATE, threshold=self.told['calibration']['threshold'])
-            if len(y) > LONGEST*SAMPLE_RATE: p, windows = self._long(y, name); out[i] = Recognition(probabilities=dict(zip(self.classes, map(float, p))), windows=windows, **told)
-            else: clips[i] = y, self.picture(y), told
+            told = dict(source=name, threshold=self.told['calibration']['threshold']); is_path = isinstance(s, (str, Path))
+            if is_path and duration(s) > LONGEST: out[i] = self._long(audio_blocks(s), told); continue
+            y = samples_of(s, sr)
+            if len(y) > LONGEST*SAMPLE_RATE: out[i] = self._long([y], told)
+            else: clips[i] = y, self.picture(y), told | {'seconds': len(y)/SAMPLE_RATE}
         except AudioError as e: out[i] = e if e.file is not None else AudioError(e.problem, name, e.value, e.remedy)
     p = self.probabilities(*map(list, list(zip(*clips.values()))[:2])) if clips else ()
     for (i, (*_, told)), q in zip(clips.items(), p): out[i] = Recognition(probabilities=dict(zip(self.classes, map(float, q))), **told)

@@ -116,12 +116,12 @@ def listen(
     if not lines: typer.echo()
     if moment: typer.echo(f'{moment.at:.1f} s heard, {moment.dropped} windows dropped', err=True)
 
-# %% ../nbs/85_use.ipynb #068f01b5
+# %% ../nbs/85_use.ipynb #c421c0ad
 @verb
 def demo(
     model:Model = None, enrol:Enrol = None,
     host:Annotated[str, typer.Option(help='Address to serve; another than 127.0.0.1 opens the page to others')] = '127.0.0.1',
-    port:Annotated[Optional[int], typer.Option(help='Default: the first free one from 7860 on')] = None,
+    port:Annotated[Optional[int], typer.Option(min=1, max=65535, help='Default: the first free one from 7860 on')] = None,
     device:Device = 'cpu',
 ):
     """Open a page in the browser to record or upload a clip and see what the model makes of it. Needs the extra `demo`.

@@ -1,13 +1,14 @@
 "Hundreds of files that are no clips, or hardly: each is an answer or one typed error, and the good ones beside them are done."
 import csv
 import random
+import resource
 import struct
 
 import numpy as np
 import pytest
 import soundfile as sf
 
-from speaker_vgg_cct.audio import SAMPLE_RATE
+from speaker_vgg_cct.audio import SAMPLE_RATE, load_audio
 from speaker_vgg_cct.core import AudioError
 from speaker_vgg_cct.corpora import read_corpora
 from speaker_vgg_cct.recognizer import SHIPPED, Recognizer
@@ -87,3 +88,20 @@ def test_a_corpus_of_them_loses_none(bad):
     used = {p.rsplit('/', 1)[-1] for p in manifest.path}
     assert not used & left_out and used | left_out == set(names)
     assert manifest.equals(again) and report.equals(report_again)
+
+
+@pytest.mark.slow
+def test_three_hours_in_little_memory(tmp_path, record_property):
+    "A recording of three hours: no clip of a corpus, but heard window by window, in no more memory than a short one."
+    speech = (clip('sad')[::2]*32767).astype(np.int16)
+    with sf.SoundFile(tmp_path/'hours.wav', 'w', 8000, 2, 'PCM_U8') as f:
+        for minute in range(181):
+            y = np.zeros(8000*60, np.int16)
+            if minute % 60 == 30: y[:len(speech)] = speech
+            f.write(np.stack([y, y], 1))
+    hear, before = Recognizer.load(SHIPPED), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    answer = hear(tmp_path/'hours.wav')
+    assert answer.seconds == 181*60 and {round(start/3600, 1) for start, _ in answer.windows} == {.5, 1.5, 2.5}
+    with pytest.raises(AudioError, match='hours.wav: is longer than an hour'): load_audio(tmp_path/'hours.wav')
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, 'kB more than before'
+    record_property('bad inputs', 1)
