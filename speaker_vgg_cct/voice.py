@@ -6,8 +6,8 @@
 __all__ = ['VAD_FRAME', 'FIT_ON', 'mel_frames', 'voiced', 'trim_pauses', 'at_level', 'VoiceLayers', 'egemaps_functionals',
            'Functionals', 'SpeakerPCA']
 
-# %% ../nbs/21_voice.ipynb #1153ccfe
-import re
+# %% ../nbs/21_voice.ipynb #ed7b1f39
+import re, warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -31,7 +31,7 @@ def mel_frames(
     spectrum = rfft(frames*window)
     return (spectrum.real**2 + spectrum.imag**2) @ filters
 
-# %% ../nbs/21_voice.ipynb #0f8f9603
+# %% ../nbs/21_voice.ipynb #2bbd1744
 VAD_FRAME = 480 # samples at 16 kHz: 30 ms
 
 def voiced(
@@ -39,7 +39,9 @@ def voiced(
     mode:int, # 0, which takes much for a voice, to 3, which takes little
 )->np.ndarray: # bool [samples//480]
     "In which frames of 30 ms there is a voice."
-    import webrtcvad # announces the end of pkg_resources when it is imported
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='pkg_resources is deprecated') # webrtcvad announces it, and its users can do nothing about it
+        import webrtcvad
     vad = webrtcvad.Vad(mode)
     return np.array([vad.is_speech(pcm[i:i + VAD_FRAME].tobytes(), 16000) for i in range(0, len(pcm) - VAD_FRAME + 1, VAD_FRAME)], bool)
 

@@ -1,4 +1,4 @@
-"""What the tests of faults and security tried, as a table: `python tests/reliability.py REPORT.xml TABLE.csv`, of a report by `pytest --junitxml`.
+"""What the tests of faults and security tried, as a table: `python tests/trials.py REPORT.xml TABLE.csv`, of a report by `pytest --junitxml`.
 
 A test says what it tried with pytest's `record_property`: kills, bad inputs, fuzz executions and so on, each with a number.
 """
