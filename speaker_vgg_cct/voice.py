@@ -100,7 +100,7 @@ class VoiceLayers:
         "Mean and standard deviation over time."
         return frames.mean(0), frames.std(0)
 
-# %% ../nbs/21_voice.ipynb #fcff00e1
+# %% ../nbs/21_voice.ipynb #508aa91d
 @lru_cache(maxsize=1)
 def _smile():
     import opensmile # slow to import
@@ -108,7 +108,7 @@ def _smile():
 
 def egemaps_functionals(
     y:np.ndarray, # float32 [samples], mono 16 kHz
-)->'pandas.Series': # float32 [88], by openSMILE's names
+): # a pandas Series, float32 [88], by openSMILE's names
     "The eGeMAPSv02 functionals of a clip."
     return _smile().process_signal(y, 16000).iloc[0].astype(np.float32)
 

@@ -23,7 +23,7 @@ def make(tmp_path):
     clean = {k: v for k, v in os.environ.items() if not k.startswith(('MAKE', 'MFLAGS'))}
     def run(*args, status=0):
         r = subprocess.run(['make', 'PYTHON=./fakepython', *args], cwd=tmp_path, env=clean | {'FAKE_STATUS': str(status)}, capture_output=True, text=True)
-        calls = (tmp_path/'calls').read_text().splitlines() if (tmp_path/'calls').exists() else []
+        calls = [c for c in (tmp_path/'calls').read_text().splitlines() if 'pip install' in c] if (tmp_path/'calls').exists() else []
         return r, calls, list(tmp_path.glob('.venv/installed-*'))
     run.folder = tmp_path
     return run
