@@ -40,6 +40,7 @@ test-slow: $(ENV) ## run the tests that take a minute or more
 	OMP_NUM_THREADS=1 PYTHONFAULTHANDLER=1 $(BIN)/pytest -q -m slow -n 2 --dist loadfile --no-loadscope-reorder tests
 
 reliability: $(ENV) ## run all tests of faults and security, and write what they tried to results/trials.csv: half an hour
+	@rm -f _build/reliability.xml
 	-OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --junitxml _build/reliability.xml tests/faults tests/security
 	$(BIN)/python tests/trials.py _build/reliability.xml results/trials.csv
 

@@ -14,7 +14,7 @@ import numpy as np, soundfile as sf, soxr
 
 from .core import AudioError
 
-# %% ../nbs/05_audio.ipynb #f91705f3
+# %% ../nbs/05_audio.ipynb #1d618295
 SAMPLE_RATE = 16000 # Hz; what the speaker encoders and the reference implementation expect
 
 def to_mono(
@@ -41,12 +41,15 @@ LONGEST = 3600. # seconds of a file that is taken into memory
 @contextmanager
 def _opened(path):
     "An open `SoundFile`; raises `AudioError` for what is none or is cut short."
+    wrong = lambda e: AudioError(f'cannot be decoded: {e}', file=path, remedy='Replace it or leave it out')
+    try: f = sf.SoundFile(path if hasattr(path, 'read') else str(path))
+    except (OSError, sf.SoundFileError, TypeError) as e: raise wrong(e) from None # TypeError: raw samples, which do not say their rate
     try:
-        with sf.SoundFile(path if hasattr(path, 'read') else str(path)) as f:
+        with f:
             cut = _cut.search(f.extra_info)
             if cut and 1000 < int(cut[1]) - int(cut[2]) and int(cut[1]) < 2**31 - 2**16: raise AudioError('is cut short', file=path, value=f'{cut[2]} of {cut[1]} bytes', remedy='Copy it again or leave it out')
             yield f
-    except (OSError, sf.SoundFileError) as e: raise AudioError(f'cannot be decoded: {e}', file=path, remedy='Replace it or leave it out') from None
+    except (OSError, sf.SoundFileError) as e: raise wrong(e) from None
 
 def duration(path)->float: # seconds
     "How long a file is, as it says; raises `AudioError` as `load_audio`."
@@ -68,9 +71,10 @@ def audio_blocks(
 ): # a generator of float32 [samples], mono, 16 kHz
     "A file of any length block by block, in little memory; raises `AudioError` as `load_audio`."
     with _opened(path) as f:
-        resample = soxr.ResampleStream(f.samplerate, SAMPLE_RATE, 1, dtype='float32', quality='VHQ')
-        for block in f.blocks(max(1, round(seconds*f.samplerate)), dtype='float32', always_2d=True):
-            yield resample.resample_chunk(to_mono(block, f.samplerate, f.samplerate, path), last=f.tell() >= f.frames)
+        resample, n, heard = soxr.ResampleStream(f.samplerate, SAMPLE_RATE, 1, dtype='float32', quality='VHQ'), max(1, round(seconds*f.samplerate)), 0
+        while len(block := f.read(n, dtype='float32', always_2d=True)): # until there is no more: a damaged file may hold less than it says
+            heard += len(block); yield resample.resample_chunk(to_mono(block, f.samplerate, f.samplerate, path), last=len(block) < n or f.tell() >= f.frames)
+        if not heard: raise AudioError('holds no samples', file=path, value=0, remedy='Replace it or leave it out')
 
 # %% ../nbs/05_audio.ipynb #b10ecbe6
 def samples_hash(

@@ -8,13 +8,14 @@ __all__ = ['Graph']
 # %% ../nbs/73_graph.ipynb #543d3b2d
 import numpy as np
 
-# %% ../nbs/73_graph.ipynb #759c34e1
+# %% ../nbs/73_graph.ipynb #da40bce1
 class Graph:
     "An ONNX graph, called with arrays; raises `ValueError` for what is none, or for arrays that it does not take."
     def __init__(self,
         graph:bytes, # of an ONNX file
         threads:int=0, # 0: as many as there are cores
     ):
+        if b'location' in graph: raise ValueError('a graph that names another file') # ONNX's word for weights that lie elsewhere
         import onnxruntime as ort
         options = ort.SessionOptions(); options.intra_op_num_threads, options.log_severity_level = threads, 4 # what it would log is raised
         self.session = self._do(lambda: ort.InferenceSession(graph, options, providers=['CPUExecutionProvider'], enable_fallback=0)); self.names = [i.name for i in self.session.get_inputs()]

@@ -26,7 +26,7 @@ from .graph import Graph
 from .spectrogram import PictureParams, clip_picture
 from .voice import VAD_FRAME, Functionals, SpeakerPCA, VoiceLayers, voiced
 
-# %% ../nbs/75_recognizer.ipynb #30169048
+# %% ../nbs/75_recognizer.ipynb #c35a8c9d
 FORMAT = 2 # of bundles
 SHIPPED = Path(__file__).parent/'bundles'/'synthetic.svc' if '__file__' in globals() else Path('../speaker_vgg_cct/bundles/synthetic.svc') # learned from synthetic voices
 _key = 'speaker_vgg_cct' # the entry of the header that makes a safetensors file a bundle
@@ -51,13 +51,14 @@ def read_bundle(path)->tuple: # arrays, told
     path = Path(path)
     if not path.is_file(): raise StoreError('is no file', file=path, remedy='Make a bundle with `speaker-vgg-cct bundle`')
     try:
-        with safe_open(path, 'np') as f: header, arrays = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
-    except (SafetensorError, OSError) as e: raise StoreError(f'is no bundle, or is damaged: {e}', file=path, remedy='Copy it again, or make it with `speaker-vgg-cct bundle`') from None
-    if _key not in header: raise StoreError('is no bundle, but a safetensors file of something else', file=path, remedy='Make a bundle of a run with `speaker-vgg-cct bundle`')
-    try: entry = json.loads(header[_key]); whole = entry['sha256'] == _checksum(arrays, entry['told'])
-    except (ValueError, KeyError, TypeError): whole = False
+        with safe_open(path, 'np') as f:
+            header = f.metadata() or {}
+            if _key not in header: raise StoreError('is no bundle, but a safetensors file of something else', file=path, remedy='Make a bundle of a run with `speaker-vgg-cct bundle`')
+            arrays = {k: f.get_tensor(k) for k in f.keys()}
+    except (SafetensorError, OSError, TypeError, AttributeError) as e: raise StoreError(f'is no bundle, or is damaged: {e}', file=path, remedy='Copy it again, or make it with `speaker-vgg-cct bundle`') from None # also types of numbers that NumPy does not have
+    try: entry = json.loads(header[_key]); whole = entry['sha256'] == _checksum(arrays, entry['told']); told = json.loads(entry['told'])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError): whole = False
     if not whole: raise StoreError('is damaged: its content is not what its checksum says', file=path, remedy='Copy it again')
-    told = json.loads(entry['told'])
     if type(told) is not dict or type(told.get('format')) is not int: raise StoreError('does not say its format', file=path, remedy='Make it with `speaker-vgg-cct bundle`')
     if told['format'] != FORMAT:
         newer = told['format'] > FORMAT
@@ -88,8 +89,8 @@ class Recognition:
 
 def _rounded(probabilities): return {f'p_{c}': round(p, 4) for c, p in probabilities.items()}
 
-# %% ../nbs/75_recognizer.ipynb #9d655fdf
-AUDIO_ENDINGS = tuple(sorted({f'.{e.lower()}' for e in sf.available_formats()} | {'.oga', '.opus', '.aif', '.aifc'})) # of files that are taken from a folder
+# %% ../nbs/75_recognizer.ipynb #1c70a19e
+AUDIO_ENDINGS = tuple(sorted({f'.{e.lower()}' for e in sf.available_formats() if e != 'RAW'} | {'.oga', '.opus', '.aif', '.aifc'})) # of files that are taken from a folder
 
 def sources_of(
     given, # a path, a pattern such as `calls/*.mp3`, a folder, or several of them
@@ -140,10 +141,10 @@ def cut(
         while len(here) > n: yield start/SAMPLE_RATE, here[:n]; start += n//2; before, here = here[:n//2], here[n//2:]
     here = np.concatenate([before, here]); yield max(0, start - len(before) + len(here) - n)/SAMPLE_RATE, here[-n:]
 
-# %% ../nbs/75_recognizer.ipynb #6a29927b
+# %% ../nbs/75_recognizer.ipynb #2abbbef1
 RUNTIMES = 'onnx', 'torch'
 _entries = dict(name=str, classes=list, config=dict, picture=dict, encoders=list, setting=str, synthetic=bool, projection=dict, calibration=dict, card=str) # what a bundle of a model tells
-_most = dict(pixels=2048, seconds=600) # of a picture that a stranger may ask for
+_most = dict(pixels=2048, seconds=600, width=2**16) # what a stranger may ask for: sides and length of a picture, numbers of a speaker vector
 
 def which_runtime(runtime:str, device:str)->str: # one of `RUNTIMES`
     "The runtime that is meant; raises `ConfigError` for one that is none, or for a device that it cannot use."
@@ -164,7 +165,7 @@ class Recognizer:
     ):
         self.told, self.classes, self.device, self.threads, self.habit = told, told['classes'], device, threads, None
         self.runtime = which_runtime(runtime, device)
-        if not (self.classes and all(type(c) is str for c in self.classes)): raise ValueError('the classes are not a list of names')
+        if not (self.classes and all(type(c) is str for c in self.classes) and len(set(self.classes)) == len(self.classes)): raise ValueError('the classes are not a list of names, each once')
         if not (0 < told['calibration']['temperature'] < np.inf and 0 <= told['calibration']['threshold'] <= 1): raise ValueError(f"calibration {told['calibration']}")
         self.params = PictureParams(**told['picture'])
         if max(self.params.size) > _most['pixels'] or (self.params.seconds or 0) > _most['seconds']: raise ValueError(f'a picture of {self.params.size} pixels for {self.params.seconds} s')
@@ -179,7 +180,7 @@ class Recognizer:
         p = mine('projection/'); self.base, self.within = (p.get(k) for k in ('base', 'within'))
         self.projection = SpeakerPCA(p['mean'], p['components'], np.zeros(len(p['components'])), clips=(), **told['projection'])
         dim, n = sum(e.dim for e in self.encoders), len(p['components'])
-        if p['mean'].shape != (dim,) or p['components'].shape != (n, dim) or not n <= self.projection.width: raise ValueError('the projection is not of the encoders and the network')
+        if p['mean'].shape != (dim,) or p['components'].shape != (n, dim) or not n <= self.projection.width <= _most['width']: raise ValueError('the projection is not of the encoders and the network')
         self.by = told['config'].get('deviation')
         if self.by: self.unit = DEVIATIONS[self.by]; self.habit = voice_habit(np.zeros((0, dim)), self.base, self.within)
 
@@ -196,10 +197,10 @@ class Recognizer:
         if lacking: raise StoreError('is a bundle of something else', file=path, value=f'lacks {", ".join(lacking)}', remedy='Make it with `speaker-vgg-cct bundle`')
         which_runtime(runtime, device) # a wrong choice is no fault of the bundle
         try:
-            found = cls(arrays, told, device, runtime); p = found.probabilities([np.sin(np.arange(SAMPLE_RATE)).astype(np.float32)]) # asked once before it is believed; this also takes the delay of a first answer
-            if p.shape != (1, len(found.classes)) or not np.isclose(p.sum(), 1): raise ValueError(f'probabilities {p[:1]} of {len(found.classes)} classes')
+            found = cls(arrays, told, device, runtime); p = found.probabilities([np.sin(np.arange(SAMPLE_RATE)).astype(np.float32)]*2) # asked once, of two clips, before it is believed; this also takes the delay of a first answer
+            if p.shape != (2, len(found.classes)) or not np.allclose(p.sum(1), 1): raise ValueError(f'probabilities {p[:1]} of {len(found.classes)} classes')
             return found
-        except (AudioError, ConfigError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as e: # whole, but whoever wrote it did not use `make_bundle`
+        except (AudioError, ConfigError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError, MemoryError) as e: # whole, but whoever wrote it did not use `make_bundle`
             raise StoreError(f'holds parts that do not make a model: {type(e).__name__} {str(e)[:200]}', file=path, remedy='Make it with `speaker-vgg-cct bundle`') from e
 
     def __repr__(self): return f"Recognizer({self.told['name']!r}: {', '.join(self.classes)})"
@@ -244,7 +245,7 @@ def enrol(self:Recognizer,
     new = copy.copy(self); new.habit = voice_habit(self.vectors([samples_of(s) for s in sources_of(clips)]), self.base, self.within)
     return new
 
-# %% ../nbs/75_recognizer.ipynb #bcf2de58
+# %% ../nbs/75_recognizer.ipynb #3a04ce7f
 @patch
 def _long(self:Recognizer, blocks, told):
     "A clip in windows: the mean of those with speech."
@@ -265,8 +266,11 @@ def _answers(self:Recognizer, batch, sr): # sources → an answer or an error fo
     for i, s in enumerate(batch):
         name = str(s) if isinstance(s, (str, Path)) else getattr(s, 'name', 'array'); name = str(name)
         try:
-            told = dict(source=name, threshold=self.told['calibration']['threshold']); is_path = isinstance(s, (str, Path))
-            if is_path and duration(s) > LONGEST: out[i] = self._long(audio_blocks(s), told); continue
+            told = dict(source=name, threshold=self.told['calibration']['threshold'])
+            if isinstance(s, (str, Path)) or hasattr(s, 'read'):
+                began = s.tell() if hasattr(s, 'read') else 0; long = duration(s) > LONGEST
+                if hasattr(s, 'read'): s.seek(began)
+                if long: out[i] = self._long(audio_blocks(s), told); continue
             y = samples_of(s, sr)
             if len(y) > LONGEST*SAMPLE_RATE: out[i] = self._long([y], told)
             else: clips[i] = y, self.picture(y), told | {'seconds': len(y)/SAMPLE_RATE}

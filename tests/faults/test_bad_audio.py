@@ -50,6 +50,9 @@ def write_bad(folder):
     sf.write(folder/'low_rate.wav', y[::8], 2000)
     sf.write(folder/'name_é_日本.wav', y, SAMPLE_RATE)
     sf.write(folder/f'name_{"x"*200}.wav', y, SAMPLE_RATE)
+    sf.write(folder/'too_loud.wav', np.append(y, np.float32(1e30)), SAMPLE_RATE, subtype='FLOAT')
+    sf.write(folder/'long.mp3', np.tile(y, 10), SAMPLE_RATE)
+    (folder/'long_cut.mp3').write_bytes((folder/'long.mp3').read_bytes()[:30000])
     (folder/'huge.wav').write_bytes(b'RIFF' + struct.pack('<I', 2**32 - 1) + b'WAVEfmt ' + struct.pack('<IHHIIHH', 16, 1, 1, 16000, 32000, 2, 16) + b'data' + struct.pack('<I', 2**32 - 40) + b'\0'*100)
     return sorted(f.name for f in folder.iterdir())
 
@@ -74,7 +77,7 @@ def test_each_is_an_answer_or_an_error(bad, record_property):
     for n in names:
         kind = n.split('.')[0].rsplit('_', 1)[0] if n.split('.')[0].rsplit('_', 1)[-1] in FORMS else n.split('.')[0]
         if kind in ('whole', 'eight_bits', 'six_channels', 'high_rate', 'name_é_日本') or '_called' in kind: assert n not in errors, (n, errors.get(n)) # what a file is, its content says
-        if kind in ('text', 'page', 'zeros', 'random', 'nan', 'inf', 'minus_inf', 'silent', 'one_sample', 'huge', 'cut0') or kind.startswith('cut') and n.endswith(('wav', 'aiff', 'flac')): assert n in errors, n
+        if kind in ('text', 'page', 'zeros', 'random', 'nan', 'inf', 'minus_inf', 'too_loud', 'silent', 'one_sample', 'huge', 'cut0') or kind.startswith('cut') and n.endswith(('wav', 'aiff', 'flac')): assert n in errors, n
 
 
 def test_a_corpus_of_them_loses_none(bad):

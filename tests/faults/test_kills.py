@@ -19,7 +19,7 @@ def disturbed(place, undisturbed, stage, kills, seed):
     while done < kills:
         folder, rounds = place/f'killed-{stage}-{seed}-{rounds}', rounds + 1
         folder.mkdir()
-        while True:
+        for _ in range(10*kills):
             p = start(folder, stage)
             if done < kills:
                 p.join(rng.uniform(.05, seconds/3))
@@ -29,6 +29,7 @@ def disturbed(place, undisturbed, stage, kills, seed):
             p.join(300)
             if p.exitcode == 0: break
             assert p.exitcode in (-signal.SIGKILL, -signal.SIGINT, 130, 1), (folder/'log').read_text()[-2000:]
+        assert p.exitcode == 0, (folder/'log').read_text()[-2000:]
         found = product(folder, stage)
         assert sorted(found) == sorted(expected)
         assert [k for k in found if found[k] != expected[k]] == []

@@ -1,5 +1,6 @@
 "A bundle from a stranger: whatever it holds, it is a model or an error, and nothing of it runs."
 import copy
+import hashlib
 import json
 import random
 import resource
@@ -80,7 +81,7 @@ def test_what_a_bundle_may_not_ask_for(good, tmp_path):
     assert Recognizer.load(write_bundle(tmp_path/'x.svc', arrays, asks), runtime='torch').network.config.initial_checkpoint is None
     for config, why in (({'img_size': [100000, 100000]}, 'img_size'), ({'model': 'hf_hub:someone/model'}, 'unknown model'), ({'surprise': 1}, 'surprise')):
         with pytest.raises(SVCError, match=why): Recognizer.load(write_bundle(tmp_path/'x.svc', arrays, told | {'config': told['config'] | config}), runtime='torch')
-    for more, why in (({'picture': told['picture'] | {'size': [100000, 100000]}}, 'pixels'), ({'picture': told['picture'] | {'layout': 'x'}}, 'layout'), ({'encoders': ['os.system']}, 'encoder'), ({'classes': ['a', 'b']}, 'class')):
+    for more, why in (({'picture': told['picture'] | {'size': [100000, 100000]}}, 'pixels'), ({'picture': told['picture'] | {'layout': 'x'}}, 'layout'), ({'encoders': ['os.system']}, 'encoder'), ({'classes': ['a', 'b']}, 'class'), ({'classes': ['a']*4}, 'each once'), ({'projection': told['projection'] | {'width': 10**13}}, 'projection'), ({'picture': told['picture'] | {'seconds': 10**400}}, 'OverflowError')):
         for runtime in RUNTIMES:
             with pytest.raises(SVCError, match=why): Recognizer.load(write_bundle(tmp_path/'x.svc', arrays, told | more), runtime=runtime)
     with pytest.raises(StoreError, match='lacks calibration'): Recognizer.load(write_bundle(tmp_path/'x.svc', arrays, {k: v for k, v in told.items() if k != 'calibration'}))
@@ -100,8 +101,22 @@ def test_a_strange_graph_computes_or_is_refused(good, tmp_path, record_property)
     assert GRAPHS/20 < refused < GRAPHS
 
 
+def raw(header, data=b''):
+    "A safetensors file with any header."
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, 'little') + text + data
+
+
+def told(entry): return {'__metadata__': {'speaker_vgg_cct': entry}}
+
+
 def test_another_kind_of_file_is_no_bundle(tmp_path):
-    file = tmp_path/'x.svc'
+    file, right = tmp_path/'x.svc', hashlib.sha256(b'no json').hexdigest()
+    strange = [raw(told(json.dumps({'sha256': 'x', 'told': 1}))), raw(told(json.dumps({'sha256': right, 'told': 'no json'}))), raw(told('['*100000)), raw(told('{}')), raw(told('1')),
+               raw(told('{}') | {'x': {'dtype': 'BF16', 'shape': [1], 'data_offsets': [0, 2]}}, b'00'), raw({'x': {'dtype': 'BF16', 'shape': [1], 'data_offsets': [0, 2]}}, b'00')]
+    for data in strange:
+        file.write_bytes(data)
+        with pytest.raises(SVCError, match='x.svc'): read_bundle(file)
     for data in (b'', b'\x80\x04\x95', b'PK\x03\x04', json.dumps({'a': 1}).encode(), (2**62).to_bytes(8, 'little') + b'{}', (8).to_bytes(8, 'little') + b'{"a":1}}'):
         file.write_bytes(data)
         with pytest.raises(SVCError, match='x.svc'): read_bundle(file)
