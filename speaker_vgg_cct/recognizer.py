@@ -141,7 +141,7 @@ def cut(
         while len(here) > n: yield start/SAMPLE_RATE, here[:n]; start += n//2; before, here = here[:n//2], here[n//2:]
     here = np.concatenate([before, here]); yield max(0, start - len(before) + len(here) - n)/SAMPLE_RATE, here[-n:]
 
-# %% ../nbs/75_recognizer.ipynb #2abbbef1
+# %% ../nbs/75_recognizer.ipynb #76a18f3a
 RUNTIMES = 'onnx', 'torch'
 _entries = dict(name=str, classes=list, config=dict, picture=dict, encoders=list, setting=str, synthetic=bool, projection=dict, calibration=dict, card=str) # what a bundle of a model tells
 _most = dict(pixels=2048, seconds=600, width=2**16) # what a stranger may ask for: sides and length of a picture, numbers of a speaker vector
@@ -181,8 +181,7 @@ class Recognizer:
         self.projection = SpeakerPCA(p['mean'], p['components'], np.zeros(len(p['components'])), clips=(), **told['projection'])
         dim, n = sum(e.dim for e in self.encoders), len(p['components'])
         if p['mean'].shape != (dim,) or p['components'].shape != (n, dim) or not n <= self.projection.width <= _most['width']: raise ValueError('the projection is not of the encoders and the network')
-        self.by = told['config'].get('deviation')
-        if self.by: self.unit = DEVIATIONS[self.by]; self.habit = voice_habit(np.zeros((0, dim)), self.base, self.within)
+        if by := told['config'].get('deviation'): self.unit = DEVIATIONS[by]; self.habit = voice_habit(np.zeros((0, dim)), self.base, self.within)
 
     def _encoder(self, name, graphs, weights):
         if name == 'functionals': return Functionals()
