@@ -8,7 +8,7 @@ __all__ = ['SAMPLING', 'CONTROLS', 'IMAGENET', 'INTERPOLATIONS', 'Store', 'Each'
            'sampling_weights', 'batches', 'speakers_of', 'run_enrolment', 'prepare', 'seeded', 'Altered',
            'colour_table', 'to_input']
 
-# %% ../nbs/31_data.ipynb #0f441e20
+# %% ../nbs/31_data.ipynb #fd7b9add
 import json, math, random
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +21,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, S
 from tqdm import tqdm
 
 from .adapt import DEVIATIONS, deviation as speaker_deviation, known_by, training_habit
-from .audio import load_audio, samples_hash
+from .audio import SAMPLE_RATE, load_audio, samples_hash, to_mono
 from .augment import augmented_log_mel
 from .core import AudioError, StoreError, atomic, choose, digest, in_parallel, make_rng, write_json
 from .speaker import encoder_id, encoder_parts, fit_speaker_pca, get_encoder
@@ -103,7 +103,7 @@ def fill(
     if bad: raise AudioError(f'{len(bad)} clip(s) could not be used:\n' + '\n'.join(map(str, bad)) + '\n', remedy='Mend them or take them out of the manifest')
     return store
 
-# %% ../nbs/31_data.ipynb #6fc8390c
+# %% ../nbs/31_data.ipynb #1ea21547
 def checked_samples(
     row:dict, # of a manifest: `path`, `sha256`
 )->np.ndarray: # float32 [samples]
@@ -129,13 +129,14 @@ class ClipVoices:
     "Rows of a manifest → speaker embeddings, all in one go."
     encoder: str = 'resemblyzer'
     weights: str = None # the encoder's file, if it takes one
+    speed: float = 1. # how many times as fast they are heard
     def __call__(self, rows):
-        clips = Each(checked_samples)(rows)
+        clips = Each(lambda row: to_mono(checked_samples(row), SAMPLE_RATE*self.speed))(rows)
         heard = [y for y in clips if not isinstance(y, AudioError)]
         vectors = iter(get_encoder(self.encoder, self.weights).embed(heard) if heard else ())
         return [y if isinstance(y, AudioError) else next(vectors) for y in clips]
 
-# %% ../nbs/31_data.ipynb #a1e84aea
+# %% ../nbs/31_data.ipynb #710bc793
 def picture_keys(
     rows:pd.DataFrame, # with `sha256`, `clip`, `augmentation`, `copy`
     seed:int=0, # of the augmentations
@@ -175,20 +176,23 @@ def store_voices(
     encoder:str='resemblyzer', # one of `speaker.ENCODERS`
     weights=None, # the encoder's file, if it takes one
     jobs:int=-1,
+    speed:float=1., # how many times as fast the clips are heard
 )->Store: # arrays float32 [dim], key: the hash of the samples
     "Computes and keeps the speaker embeddings of all rows; those of other weights are other embeddings."
-    return store_each(rows, root, 'voices', encoder_id(encoder, weights), ClipVoices(encoder, weights), jobs, 'speaker embeddings')
+    params = encoder_id(encoder, weights) | ({'speed': speed} if speed != 1 else {})
+    return store_each(rows, root, 'voices', params, ClipVoices(encoder, weights, speed), jobs, 'speaker embeddings')
 
-# %% ../nbs/31_data.ipynb #ba36053e
+# %% ../nbs/31_data.ipynb #3fa9e814
 def voice_vectors(
     rows:pd.DataFrame, # of a manifest: `path`, `sha256`
     root, # folder of the stores
     encoder:str='resemblyzer', # of `speaker.ENCODERS`, or several joined by `+`
     weights=None, # the file of the encoder that takes one
     jobs:int=-1,
+    speed:float=1., # how many times as fast the clips are heard
 )->tuple: # float32 [rows, dim], and how many columns each encoder has
     "The vectors of all rows, of several encoders side by side; computes what the stores lack."
-    found = [store_voices(rows, root, *part, jobs)[rows.sha256] for part in encoder_parts(encoder, weights)]
+    found = [store_voices(rows, root, *part, jobs, speed)[rows.sha256] for part in encoder_parts(encoder, weights)]
     return np.hstack(found), tuple(x.shape[1] for x in found)
 
 # %% ../nbs/31_data.ipynb #84e2b817
@@ -232,7 +236,7 @@ def batches(
     else: order = WeightedRandomSampler(sampling_weights(data.rows, sampling), len(data), generator=generator)
     return DataLoader(data, sampler=BatchSampler(order, batch_size, drop_last), batch_size=None, num_workers=workers)
 
-# %% ../nbs/31_data.ipynb #06f785ed
+# %% ../nbs/31_data.ipynb #447b6b7a
 def speakers_of(split:pd.DataFrame, manifest:pd.DataFrame)->pd.DataFrame: # rows of the manifest
     "All clips of a split's speakers, of whatever emotion, for nobody's labels are looked at."
     return manifest[manifest.speaker.isin(manifest.speaker[manifest['clip'].isin(split['clip'])])].reset_index(drop=True)
@@ -263,6 +267,7 @@ def prepare(
     deviation:str=None, # one of `adapt.DEVIATIONS`: each embedding relative to other clips of its speaker, of whatever emotion: speaker-adapted
     enrol:int=None, # how many of them, drawn at random; None: all
     speaker_control:str=None, # one of `CONTROLS`; None: to each clip its own vector
+    speeds:tuple=(), # the training clips once more at each of these speeds, as the voices of other speakers; the pictures stay
 )->tuple: # dict part → `ClipData`, and the `SpeakerPCA` (None if width is 0)
     "Pictures, projected embeddings and labels of each part of a split; computes what the stores lack."
     classes, seed = split.attrs['classes'], split.attrs['seed']
@@ -272,15 +277,19 @@ def prepare(
         known = speakers_of(split, manifest)
         vectors, blocks = voice_vectors(known, root, encoder, weights, jobs)
         enrolled, trains = run_enrolment(split, known, enrol); habit = training_habit(vectors, known, trains) if deviation else ()
-        if deviation: vectors = speaker_deviation(vectors, known, enrolled, trains, scale=DEVIATIONS[choose(deviation, DEVIATIONS, 'deviation')])
-        vectors = pd.Series(list(vectors.astype(np.float32)), known['clip'])
+        def relative(x, of, enrolled, trains): # by clip
+            if deviation: x = speaker_deviation(x, of, enrolled, trains, scale=DEVIATIONS[choose(deviation, DEVIATIONS, 'deviation')])
+            return pd.Series(list(x.astype(np.float32)), of['clip'])
+        vectors, training = relative(vectors, known, enrolled, trains), known[trains].reset_index(drop=True); every = np.ones(len(training), bool)
+        faster = [relative(voice_vectors(training, root, encoder, weights, jobs, s)[0], training, known_by(training, every), every) for s in speeds]
         seen = (rows if fit_on == 'all' else rows[rows.part == 'train']).drop_duplicates('clip')['clip']
         pca = pca or replace(fit_speaker_pca(np.stack(vectors[seen]), seen, width, n_components, fit_on, blocks), **dict(zip(('base', 'within'), habit)))
     for part, r in rows.groupby('part', sort=False):
-        r = r.reset_index(drop=True)
-        speaker = pca(np.stack(vectors[r['clip']])) if width else np.zeros((len(r), 0), np.float32)
+        heard = [vectors, *(faster if part == 'train' else [])] if width else [None]
+        speaker = np.concatenate([pca(np.stack(v[r['clip']])) for v in heard]) if width else np.zeros((len(r), 0), np.float32)
         if speaker_control: speaker = CONTROLS[choose(speaker_control, CONTROLS, 'speaker control')](speaker, make_rng(seed, speaker_control, part))
-        parts[part] = ClipData(r, pictures, picture_keys(r, seed), speaker, r.label.map(classes.index).to_numpy(np.int64, copy=True))
+        keys = picture_keys(r, seed)*len(heard); r = pd.concat([r, *(r.assign(augmentation=f'speed {s:g}') for s in speeds[:len(heard) - 1])], ignore_index=True)
+        parts[part] = ClipData(r, pictures, keys, speaker, r.label.map(classes.index).to_numpy(np.int64, copy=True))
     return parts, pca if width else None
 
 # %% ../nbs/31_data.ipynb #d6c6c32e

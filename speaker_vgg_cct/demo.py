@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt, numpy as np, soundfile as sf, torch
 from .audio import SAMPLE_RATE
 from .core import AudioError, ConfigError
 from .probes import clip_maps, plot_maps
-from .recognizer import LONGEST, samples_of
+from .recognizer import WHOLE, samples_of
 from .synth import EMOTION_PROSODY, clip
 
 # %% ../nbs/78_demo.ipynb #725bb167
@@ -23,7 +23,7 @@ def seen(
     y:np.ndarray, # float32 [samples], 16 kHz
 ): # a figure
     "The picture of a clip, with the network's maps over it; of a long one the beginning."
-    y = y[:round(LONGEST*SAMPLE_RATE)]
+    y = y[:round(WHOLE*SAMPLE_RATE)]
     picture = recognizer.picture(y)
     net = recognizer.network; picture_there, *voice = net.tensors(*recognizer.inputs([y], [picture]))
     with torch.inference_mode(): maps = clip_maps(net.shown.network, net.shown.show(picture_there), *voice)

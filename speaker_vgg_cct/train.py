@@ -47,7 +47,7 @@ from .spectrogram import CMAPS, LAYOUTS, WINDOWS, PictureParams
 from .split import split_hash
 from .voice import FIT_ON
 
-# %% ../nbs/50_train.ipynb #d1b6651f
+# %% ../nbs/50_train.ipynb #161bd9d5
 Pair, Triple = tuple[float, float], tuple[float, float, float]
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class Voices:
     fit_on: str = 'train' # clips that the projection sees: train, or all as in the reference (transductive)
     deviation: str = None # in place of how a clip is, how it departs from other clips of its speaker (speaker-adapted): mean (less their mean), or zscore (also over their standard deviation)
     enrol: int = None # how many of these clips; None: all
+    speeds: Pair = None # the training voices are heard again at each of these speeds, as those of other speakers (Ko et al. 2015)
     speaker_control: str = None # what if it knew no better: shuffled (vectors change places between the clips of a part), or zeroed
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class Schedule:
     lr_cycle_mul: float = 1.0 # each cycle is so many times as long
     lr_cycle_limit: int = 1 # cycles; more make a longer training
 
-# %% ../nbs/50_train.ipynb #b6bb94d5
+# %% ../nbs/50_train.ipynb #0e103261
 @dataclass(frozen=True)
 class Config(Schedule, Learning, Alterations, Network, Voices, Pictures):
     "The options of a run. Made by `load_config`."
@@ -189,7 +190,7 @@ class Config(Schedule, Learning, Alterations, Network, Voices, Pictures):
     @property
     def voice(self):
         "What `data.prepare` is told of the speaker vectors."
-        return {k: getattr(self, k) for k in ('encoder', 'weights', 'n_components', 'fit_on', 'deviation', 'enrol', 'speaker_control')}
+        return {k: getattr(self, k) for k in ('encoder', 'weights', 'n_components', 'fit_on', 'deviation', 'enrol', 'speaker_control')} | {'speeds': self.speeds or ()}
 
     @property
     def setting(self): "Of the results of a model that takes speaker vectors."; return weakest_setting(['corpus' if self.fit_on == 'all' else None, 'speaker' if self.deviation else None], self.enrol)
@@ -258,11 +259,11 @@ def _understood(
     if (aside := [k for k in given if k in OF_THE_SPLIT]): print(f'{Path(file).name if file else "options"}: {", ".join(aside)} left aside, the split says them')
     return found
 
-# %% ../nbs/50_train.ipynb #009a809f
+# %% ../nbs/50_train.ipynb #2b52321a
 _any = math.inf
 RANGES = {'epochs': (1, _any), 'batch_size': (2, _any), 'validation_batch_size_multiplier': (1, _any), 'checkpoint_hist': (1, _any), 'recount': (1, _any), 'picture_size': (1, 2048),
           'img_size': (1, 2048), 'seconds': (.1, 600), 'speaker_dim': (1, _any), 'crop_pct': (.1, 1), 'std': (1e-6, _any), 'scale': (1e-3, 1), 'ratio': (1e-3, _any), 'cutmix_minmax': (0, 1), 'lr_noise': (0, 1),
-          'opt_betas': (0, 1), 'lr_cycle_mul': (1e-3, _any), 'lr_cycle_limit': (1, _any), 'decay_epochs': (1, _any), 'lr_noise_pct': (1e-3, _any), 'trim_db': (1, _any), 'enrol': (0, _any)}
+          'opt_betas': (0, 1), 'lr_cycle_mul': (1e-3, _any), 'lr_cycle_limit': (1, _any), 'decay_epochs': (1, _any), 'lr_noise_pct': (1e-3, _any), 'trim_db': (1, _any), 'enrol': (0, _any), 'speeds': (.5, 2)}
 RANGES |= {k: (0, 1) for k in 'drop attn_drop drop_path picture_drop hflip vflip reprob smoothing mixup_prob mixup_switch_prob model_ema_decay'.split()}
 RANGES |= {k: (0, _any) for k in ('lr min_lr warmup_lr weight_decay momentum opt_eps clip_grad workers mixup cutmix mixup_off_epoch aug_splits color_jitter lr_noise_std '
                                   'speaker_noise warmup_epochs cooldown_epochs patience_epochs decay_rate').split()}

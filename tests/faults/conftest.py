@@ -2,7 +2,7 @@
 import time
 
 import pytest
-from stages import SMALL, product, start
+from stages import GRID, SMALL, product, start
 
 from speaker_vgg_cct.synth import build
 
@@ -12,6 +12,7 @@ def place(tmp_path_factory):
     root = tmp_path_factory.mktemp('place')
     build(root/'corpora', sentences=1)
     (root/'small.yaml').write_text(SMALL)
+    (root/'study.yaml').write_text(GRID)
     start(root, None).join(60) # so that the program is loaded before a clock starts
     return root
 

@@ -6,11 +6,13 @@ import pytest
 from stage import work
 
 SMALL = 'model: speaker_vgg_cct_end_to_end_2_7x2_112\nlayout: mel\nepochs: 3\nwarmup_epochs: 1\nbatch_size: 16\nimg_size: [56, 56]\nmodel_ema: true\nmixup: 0.2\nencoder: resemblyzer\n'
+GRID = 'preset: ../small.yaml\nseeds: {main: [0], control: [0]}\nsystems: {ours: {group: main}, no voice: {group: control, model: cct_2_7x2_112}}\n'
 _COMMON = '--device cpu --jobs 1'
 STAGES = { # command, run in a folder of its own beside the corpora so that it is the same to the letter; what it makes
     'bundle': (f'bundle --corpora ../corpora --preset ../small.yaml -o model.svc --out out {_COMMON}', ('model.svc', 'out/corpora/bundle/*/summary.csv', 'out/corpora/bundle/*/validation.csv', 'out/corpora/features/*/shard*')),
     'experiment': (f'experiment --test-corpus SYNTH_B --corpora ../corpora --preset ../small.yaml --out out --results results {_COMMON}', ('results/runs.csv', 'results/runs/*', 'out/corpora/**/model_best.safetensors', 'out/corpora/**/predictions.csv', 'out/corpora/**/split.csv')),
     'pretrain': (f'pretrain --leave-out SYNTH_B --datasets-dir ../corpora -c ../small.yaml --out out --features out/features {_COMMON}', ('out/pretrain/functionals/checkpoint.safetensors', 'out/pretrain/functionals/*.csv')),
+    'study': (f'study --systems ../study.yaml --test-corpora SYNTH_A,SYNTH_B --no-tables --corpora ../corpora --out out --results results {_COMMON}', ('results/runs.csv', 'results/runs/*', 'out/corpora/**/model_best.safetensors', 'out/corpora/**/predictions.csv', 'out/corpora/**/validation.csv')),
     'spectrograms': ('spectrograms --datasets-dir ../corpora --pictures-dir pictures --augmentations no_aug --size 64 --out out --jobs 1', ('pictures/**/*', 'out/*.csv'))}
 ONE_FAST = ['bundle', *(pytest.param(s, marks=pytest.mark.slow) for s in STAGES if s != 'bundle')] # the longest of them holds the others' work
 _times = 'seconds', 'date', 'created', 'hours' # columns

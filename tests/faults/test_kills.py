@@ -48,6 +48,20 @@ def test_killed_many_times(place, undisturbed, stage, record_property):
 
 
 @pytest.mark.parametrize('stage', ONE_FAST)
+def test_the_same_command_twice_makes_the_same(place, undisturbed, stage, record_property):
+    "On one machine: features, weights, splits, answers and figures, byte for byte."
+    expected, _ = undisturbed(stage)
+    folder = place/f'again-{stage}'
+    folder.mkdir()
+    p = start(folder, stage)
+    p.join(300)
+    found = product(folder, stage)
+    assert p.exitcode == 0 and sorted(found) == sorted(expected)
+    assert [k for k in found if found[k] != expected[k]] == []
+    record_property('repeats', 1)
+
+
+@pytest.mark.parametrize('stage', ONE_FAST)
 def test_two_at_once_make_the_same(place, undisturbed, stage, record_property):
     "One of the two may say that the other is at work; in the end there is what one alone makes."
     expected, _ = undisturbed(stage)
