@@ -361,12 +361,13 @@ def report(
     home = build_site(site, pages, [project_root()/'results', results])
     typer.echo(f'results: {results/"runs.csv"}\nsite: open {Path(home).resolve()/"index.html"}')
 
-# %% ../nbs/90_cli.ipynb #6b6098f5
+# %% ../nbs/90_cli.ipynb #2f061e0e
 @verb
 def study(
     corpora:Annotated[Optional[Path], typer.Option(help='Folder of corpora; without it the synthetic ones are built')] = None,
     systems:Annotated[Path, typer.Option(help='YAML file of the systems')] = Path('configs/study.yaml'),
     groups:Annotated[str, typer.Option(help='Which systems, divided by commas: main, control, ablation')] = 'main,control,ablation',
+    only:Annotated[Optional[list[str]], typer.Option(help='The name of a system, the others being left out; may be said again')] = None,
     test_corpora:Annotated[str, typer.Option(help='all in turn, or names divided by commas')] = 'all',
     inner:Annotated[bool, typer.Option(help='Also leave training corpora out in turn, for the choice of the epoch')] = False,
     tables:Annotated[bool, typer.Option(help='Write the tables of the report at the end')] = True,
@@ -379,7 +380,8 @@ def study(
     wanted = [choose(g.strip(), STUDY_GROUPS, 'group of systems') for g in groups.split(',')]
     corpora, out, results, _ = places(corpora, out, results, None); manifest, _ = _manifest(corpora, out, jobs)
     names = sorted(manifest.corpus.unique()) if test_corpora == 'all' else [choose(c.strip(), sorted(manifest.corpus.unique()), 'test corpus') for c in test_corpora.split(',')]
-    asked = [s for group in STUDY_GROUPS if group in wanted for s in found if s.group == group]
+    for name in only or (): choose(name, [s.name for s in found], 'system (--only)', file=systems)
+    asked = [s for group in STUDY_GROUPS if group in wanted for s in found if s.group == group and (not only or s.name in only)]
     for seed in sorted({seed for s in asked for seed in s.seeds}):
         for name in names: run_baselines(manifest, name, seed, asked[0].split, out, results, jobs, told())
     for s in asked:
