@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KEY', 'CURVES', 'WAYS', 'read_cells', 'comparable', 'cell_predictions', 'paired_tests', 'calibration_table',
            'inner_selection', 'selection_table', 'plot_selection', 'ensemble', 'ensemble_table', 'study_tables',
-           'finish_study']
+           'joined', 'finish_study']
 
 # %% ../nbs/72_analysis.ipynb #8b90a3fd
 import json
@@ -221,7 +221,21 @@ def study_tables(
                   selection=selection_table(cells, inner), ensembles=ensemble_table(cells))
     return {name: t.assign(label_hash=label_hash.iloc[0] if len(label_hash) else '').round(5) for name, t in tables.items() if len(t)}
 
-# %% ../nbs/72_analysis.ipynb #cdd57bda
+# %% ../nbs/72_analysis.ipynb #6ee7b1af
+def joined(
+    new:pd.DataFrame, # a table of a study
+    old:pd.DataFrame, # the same table as it was recorded before
+    systems, # names of those that old rows may be of
+)->pd.DataFrame:
+    "The new rows, and those of the old that are of other systems or test corpora; raises `ConfigError` for two label maps."
+    maps = {*new.label_hash, *old.label_hash}
+    if len(maps) > 1: raise ConfigError('recorded tables are of another label map', value=sorted(maps), remedy='Give another folder for results')
+    key = [c for c in ('setting', 'system', 'against', 'test_corpus', 'corpus') if c in new]
+    stays = ~pd.MultiIndex.from_frame(old[key]).isin(pd.MultiIndex.from_frame(new[key])) & old.system.isin(systems).to_numpy()
+    table = pd.concat([new, old[stays]], ignore_index=True)[list(new)]
+    return add_holm(table, [table.setting, table.corpus == 'all', table.group == 'ablation']) if 'p_holm' in table else table
+
+# %% ../nbs/72_analysis.ipynb #f3bd1700
 def finish_study(
     systems, # of `study.read_systems`
     manifest:pd.DataFrame,
@@ -241,7 +255,7 @@ def finish_study(
     for cell in trained[trained.group.isin(['main', 'control']) & (trained.seed == probe_seed)].itertuples():
         system = options[cell.system]; split = make_split(manifest, cell.test_corpus, seed=cell.seed, **system.split)
         model, config, pca, _ = load_run(cell.folder, pick_device(device))
-        parts, _ = prepare(split, manifest, config.picture(model.img_size), out/'features', model.speaker_dim, pca=pca, jobs=jobs, **config.voice)
+        parts, _ = prepare(split, manifest, config.picture(model.img_size), out/'features', model.speaker_dim, pca=pca, jobs=jobs, **config.voice | {'speeds': ()})
         learnt.append(run_tables(cell.folder, parts, pick_device(device)))
         if cell.group == 'main' and config.deviation:
             heard = hear(parts, manifest, out/'features', jobs)
@@ -249,7 +263,10 @@ def finish_study(
             curves.append(pd.concat(both).assign(test_corpus=cell.test_corpus, seed=cell.seed))
     tables |= {name: pd.concat([t[name] for t in learnt], ignore_index=True) for name in (learnt[0] if learnt else ())}
     if curves: tables['enrolment'] = pd.concat(curves, ignore_index=True)
-    made = provenance(command=command); label_hash = cells.label_hash.dropna().iloc[0]
+    made = provenance(command=command); known = [*options, *cells.system]
+    told = dict(synthetic=synthetic, label_hash=cells.label_hash.dropna().iloc[0], commit=made['commit'], command=command)
     for name, t in tables.items():
-        with atomic(results/f'{name}.csv') as tmp: t.assign(synthetic=synthetic, label_hash=label_hash, commit=made['commit'], command=command).to_csv(tmp, index=False)
+        file = results/f'{name}.csv'; t = t.assign(**told)
+        if file.exists(): t = joined(t, pd.read_csv(file), known)
+        with atomic(file) as tmp: t.to_csv(tmp, index=False)
     return [results/f'{name}.csv' for name in tables]
