@@ -71,7 +71,7 @@ def in_turn(
             began = time.perf_counter(); functions[name](); turns[-1][name] = time.perf_counter() - began
     return pd.DataFrame(turns[1:])[list(functions)]
 
-# %% ../nbs/82_bench.ipynb #fff74aac
+# %% ../nbs/82_bench.ipynb #bcb51b49
 @dataclass(frozen=True)
 class Size:
     "How much is measured."
@@ -83,10 +83,10 @@ class Size:
     scales: tuple = (1, 4, 16) # times the synthetic corpora
     speakers: int = 6; sentences: int = 4 # of a synthetic corpus
     clips: int = 2000 # short clips whose features are computed
-    compile: bool = True # try `torch.compile`, which takes a minute to warm up
+    compile: tuple = ('small',) # models for which `torch.compile` is tried, which takes minutes to warm up for large ones
 
-TINY = Size(1, 2, ('small',), 64, 1, (1,), 6, 1, 40, False)
-MODELS = {'small': ('cpu', 32, {}), 'CCT-14/7x2': ('paper', 4, dict(pretrained=False))} # name → preset, pictures of a batch, what differs
+TINY = Size(1, 2, ('small',), 64, 1, (1,), 6, 1, 40, ())
+MODELS = {'small': ('cpu', 32, {}), 'CCT-14/7x2': ('paper', 2, dict(pretrained=False))} # name → preset, pictures of a batch, what differs
 
 def voices(n:int)->list: # of float32 [samples], 16 kHz
     "Example clips of many emotions and speakers."
@@ -312,7 +312,7 @@ def again(work:Path, size:Size, tell)->list: # rows
 
 def _seconds(f): began = time.perf_counter(); f(); return time.perf_counter() - began
 
-# %% ../nbs/82_bench.ipynb #2bc815f2
+# %% ../nbs/82_bench.ipynb #5b47ebcd
 def ways(name:str, size:Size)->dict: # name → function of nothing
     "Training steps of one of `MODELS`, as it is shipped and otherwise."
     def steps(change=lambda m: m, amp=False, last=False, **adam):
@@ -330,7 +330,7 @@ def ways(name:str, size:Size)->dict: # name → function of nothing
             if hasattr(m, 'attn_drop'): m.attn_drop = 0.
         return model
     found = {'shipped': steps(), 'channels_last': steps(last=True), 'fused AdamW': steps(fused=True), 'bfloat16': steps(amp=True), 'attention in one kernel, no dropout of its weights': steps(undropped)}
-    if size.compile: found['torch.compile'] = steps(torch.compile)
+    if name in size.compile: found['torch.compile'] = steps(torch.compile)
     return found
 
 def tried(work:Path, size:Size, tell)->list: # rows
@@ -339,9 +339,9 @@ def tried(work:Path, size:Size, tell)->list: # rows
     for name in size.models:
         runs = ways(name, size); n = MODELS[name][1]
         if 'torch.compile' in runs: warm = _seconds(runs['torch.compile']); rows.append(row('tried', f'{name}: torch.compile, first step', warm, unit='s'))
-        t = in_turn(runs, size.repeats)*1000/n
+        t = in_turn(runs, size.repeats//2 + 1)*1000/n
         rows += [row('tried', f'{name}: {w}', t[w], t.shipped, against='as shipped', unit='ms a picture') for w in t if w != 'shipped']
-        both = {k: _with_threads(k, runs['shipped']) for k in sorted({1, os.cpu_count()})}; t = in_turn(both, size.repeats)*1000/n
+        both = {k: _with_threads(k, runs['shipped']) for k in sorted({1, os.cpu_count()})}; t = in_turn(both, size.repeats//2 + 1)*1000/n
         rows += [row('tried', f'{name}: {k} threads', t[k], t[1], against='one thread', unit='ms a picture') | dict(threads=k) for k in t if k > 1]
     return rows + _loaders(work, size)
 
@@ -357,7 +357,7 @@ def _loaders(work, size):
     t = in_turn({'shipped': each(), 'clip by clip': by_clip, 'two processes that read ahead': each(workers=2)}, size.repeats)*1000/len(data)
     return [row('tried', f'loader: {w}', t[w], t.shipped, against='a batch in one go, as shipped', unit='ms a clip') for w in t if w != 'shipped']
 
-# %% ../nbs/82_bench.ipynb #c9538e9c
+# %% ../nbs/82_bench.ipynb #2ed2acd5
 def write_block(folder:Path, first:int, clips:int, bank:list):
     "A corpus of short clips, numbers `first` and on, in a layout that `corpora` reads."
     shutil.rmtree(folder, ignore_errors=True); (folder/'audio').mkdir(parents=True); rows, emotions = [], list(EMOTION_PROSODY)
@@ -380,7 +380,7 @@ def feature_blocks(
         name, m, marks = f'BLOCK_{i}', min(n, clips - i*n), {}; write_block(folder/'corpora'/name, i*n, m, bank)
         def timed(what, f, *args, **how): began = time.perf_counter(); found = f(*args, **how); marks[what] = time.perf_counter() - began; return found
         with watched() as peak:
-            table = timed('manifest', read_corpora, folder/'corpora', [name], jobs, cache=folder/'clips.csv')[0]
+            table = timed('manifest', read_corpora, folder/'corpora', [name], jobs, cache=folder/f'{name}.csv')[0]
             timed('pictures', store_pictures, table, _small().picture((64, 96)), folder/'features', jobs=jobs)
             for e in ENCODERS: timed(f'speaker vectors: {e}', store_voices, table, folder/'features', e, jobs=jobs)
         done.append(dict(clips=m, seconds=marks, **peak, sound=on_disk(folder/'corpora'/name), stores=on_disk(folder/'features'))); write_json(log, done)
