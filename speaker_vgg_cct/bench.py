@@ -288,7 +288,7 @@ def loader(work:Path, size:Size, tell)->list: # rows
     t = in_turn({'epoch': lambda: train_epoch(model, data, config, optimizer, 0, torch.device('cpu')), 'read': read, 'inputs': lambda: [model_input(b, model, config, 'cpu', True) for b in read()]}, size.repeats)*1000/n
     return [row('loader', 'small: step and its wait', t.epoch, t.read, against='reading the batch', unit='ms a step'), row('loader', 'small: step, and inputs made of pictures', t.epoch, t.inputs, against='reading, resizing, colours', unit='ms a step')]
 
-# %% ../nbs/82_bench.ipynb #d7d78356
+# %% ../nbs/82_bench.ipynb #53c87dca
 def command(
     *args, # of `speaker-vgg-cct`
     cwd=None,
@@ -300,8 +300,8 @@ def command(
 def start(work:Path, size:Size, tell)->list: # rows
     "From the call of a command to its end."
     sf.write(work/'c.wav', clip('sad'), SAMPLE_RATE); python = lambda code: lambda: subprocess.run([sys.executable, '-c', code], check=True)
-    t = in_turn({'predict, one clip': lambda: command('predict', work/'c.wav'), '--help': lambda: command('--help'), 'Python': python('pass'), 'Python and PyTorch': python('import torch')}, max(1, size.repeats//2))
-    return [row('start', what, t[what], t['Python and PyTorch'] if what[0] in 'p-' else None, against='Python and PyTorch' if what[0] in 'p-' else '', unit='s') for what in t]
+    t = in_turn({'predict, one clip': lambda: command('predict', work/'c.wav'), 'help of all verbs': lambda: command('--help'), 'Python': python('pass'), 'Python and PyTorch': python('import torch')}, max(1, size.repeats//2))
+    return [row('start', what, t[what], t['Python and PyTorch'] if what[0] in 'ph' else None, against='Python and PyTorch' if what[0] in 'ph' else '', unit='s') for what in t]
 
 def again(work:Path, size:Size, tell)->list: # rows
     "The same experiment twice, from nothing and with everything there; quartiles are of several second runs."
@@ -441,7 +441,7 @@ def run_bench(
         tell(f'{name} …'); seconds = _seconds(lambda: put(pd.DataFrame(SECTIONS[name](Path(work), size, tell)).reindex(columns=COLUMNS[:-len(MACHINE)]).assign(**machine('cpu'), versions=versions, command=command), file)); tell(f'{name}: {seconds:.0f} s')
     return read_bench(file)
 
-# %% ../nbs/82_bench.ipynb #93302843
+# %% ../nbs/82_bench.ipynb #b757aa0f
 def spread(
     t:pd.DataFrame, # rows of the table
     c:str, # `value`, `other` or `ratio`
@@ -455,19 +455,19 @@ def shown(
     section:str,
 )->pd.DataFrame: # a row each, as text
     "A section as a table of the page."
-    t = table[table.section == section]; out = pd.DataFrame({'what': t.what, 'unit': t.unit, 'value': spread(t, 'value')})
+    t = table[table.section == section]; out = pd.DataFrame({'what': t.what + ', ' + t.unit, 'value': spread(t, 'value')})
     if t.threads.nunique() > 1: out.insert(1, 'threads', t.threads.astype(int))
-    if t.other.notna().any(): out = out.assign(**{'beside it': t.against.fillna(''), 'other': spread(t, 'other'), 'other ÷ value': spread(t, 'ratio')})
+    if t.other.notna().any(): out = out.assign(**{'other': spread(t, 'other'), 'other ÷ value': spread(t, 'ratio'), 'other is': t.against.fillna('')})
     return out.set_index('what')
 
 def aims_shown(table:pd.DataFrame)->pd.DataFrame: # a row an aim that was measured
     "What was aimed at, and what came out: the ratio's median and quartiles."
     rows = []
     for (section, what), aim in AIMS.items():
-        for t in (table[(table.section == section) & (table.what == what)].iloc[i:i+1] for i in range((table.section.eq(section) & table.what.eq(what)).sum())):
-            reached = t.ratio.iloc[0] >= float(aim[2:]) if aim[0] == '≥' else t.ratio.iloc[0] <= float(aim[2:])
-            rows.append(dict(section=section, what=what, beside=t.against.iloc[0], threads=int(t.threads.iloc[0]), aim=aim, ratio=spread(t, 'ratio')[0], reached='yes' if reached else 'no'))
-    return pd.DataFrame(rows, columns=['section', 'what', 'beside', 'threads', 'aim', 'ratio', 'reached']).rename(columns={'beside': 'beside it', 'ratio': 'other ÷ value'}).set_index('section')
+        for r in table[(table.section == section) & (table.what == what)].to_dict('records'):
+            reached = r['ratio'] >= float(aim[2:]) if aim[0] == '≥' else r['ratio'] <= float(aim[2:])
+            rows.append({'section': section, 'what': what, 'aim': aim.replace(' ', '\u00a0'), 'other ÷ value': spread(pd.DataFrame([r]), 'ratio')[0], 'reached': 'yes' if reached else 'no', 'threads': int(r['threads'])})
+    return pd.DataFrame(rows, columns=['section', 'what', 'aim', 'other ÷ value', 'reached', 'threads']).set_index('section')
 
 # %% ../nbs/82_bench.ipynb #b21094a3
 def slopes(
@@ -519,7 +519,7 @@ def needs(
     add('time', hours(table, clips, epochs).sum().to_numpy()/clips, patience, 'hours')
     return pd.DataFrame(rows).sort_values('enough for', ignore_index=True)
 
-# %% ../nbs/82_bench.ipynb #1eb5f802
+# %% ../nbs/82_bench.ipynb #4c774ba5
 def plot_ratios(
     table:pd.DataFrame, # as of `read_bench`
     sections=('pictures', 'embeddings', 'step', 'evaluation'),
@@ -532,7 +532,7 @@ def plot_ratios(
     ax.plot([float(a) for a in aims if a], [i for i, a in zip(y, aims) if a], '|', ms=14, mew=2, color='C3', label='aim')
     several = t.threads.groupby([t.section, t.what]).transform('nunique') > 1
     ax.set(xscale='log', yticks=y, yticklabels=[w + (f', {n} threads' if m and n > 1 else '') for w, n, m in zip(t.what, t.threads, several)], xlabel='times as fast as what stands beside it'); ax.tick_params(axis='y', labelsize=8)
-    ax.axvline(1, color='gray', lw=1, ls='--'); ax.xaxis.set_major_formatter('{x:g}'); ax.legend(frameon=False, fontsize=8); ax.spines[['top', 'right']].set_visible(False)
+    ax.axvline(1, color='gray', lw=1, ls='--'); ax.xaxis.set_major_formatter('{x:g}'); fig.legend(loc='outside upper right', frameon=False, fontsize=8); ax.spines[['top', 'right']].set_visible(False)
     return fig
 
 def plot_scale(table:pd.DataFrame):
@@ -542,5 +542,6 @@ def plot_scale(table:pd.DataFrame):
     t = longest(table); t = t[t.what.str.endswith(', block') & (t.unit == 'ms a clip')]
     for what, b in t.groupby('what', sort=False): right.plot(b['size'], b.value, 'o-', ms=4, label=what.removesuffix(', block'))
     left.set(xlabel='clips', ylabel='peak memory of its own, MiB', ylim=0, xscale='log'); right.set(xlabel='clips so far', ylabel='ms a clip', yscale='log')
-    for ax in (left, right): ax.legend(frameon=False, fontsize=7); ax.spines[['top', 'right']].set_visible(False); ax.xaxis.set_major_formatter('{x:g}')
+    sizes = growth(table).clips.iloc[0]; left.set_xticks(sizes, labels=sizes); left.minorticks_off()
+    for ax, side in ((left, 'left'), (right, 'right')): fig.legend(*ax.get_legend_handles_labels(), loc=f'outside lower {side}', frameon=False, fontsize=7, ncols=1 + (side == 'left')); ax.spines[['top', 'right']].set_visible(False)
     return fig
