@@ -7,6 +7,8 @@ TASK    ?=
 SEEDS   ?=
 JOBS    ?=
 SITE    ?= _docs
+ONLY    ?=
+CLIPS   ?=
 EXTRAS  ?= dev
 
 PYTHON ?= $(shell for p in python3.11 python3; do \
@@ -24,7 +26,7 @@ INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt -e
 # Numba, which librosa uses, compiles on first use into a cache on disk; processes that fill it at once, as tests do, can crash (numba issue 10128).
 WARM    := $(BIN)/python -c 'import librosa as l, numpy as np; l.effects.trim(l.effects.pitch_shift(np.sin(np.arange(16000, dtype="f")), sr=16000, n_steps=2))'
 
-.PHONY: report test test-slow reliability site readme lab env export-check clean help
+.PHONY: report test test-slow reliability bench site readme lab env export-check clean help
 .DEFAULT_GOAL := help
 
 report: $(ENV) ## run every held-out corpus and render the site: CORPORA= PRESET= TASK= SEEDS= JOBS= OUT= SITE=
@@ -43,6 +45,9 @@ reliability: $(ENV) ## run all tests of faults and security, and write what they
 	@rm -f _build/reliability.xml
 	-OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --junitxml _build/reliability.xml tests/faults tests/security
 	$(BIN)/python tests/trials.py _build/reliability.xml results/trials.csv
+
+bench: $(ENV) $(BASE)bench ## measure beside what is replaced, and how far it goes, into results/bench.csv: ONLY= CLIPS= OUT=
+	@$(BIN)/speaker-vgg-cct bench --out '$(OUT)' $(if $(ONLY),--only '$(ONLY)') $(if $(CLIPS),--clips '$(CLIPS)')
 
 export-check: $(ENV) # the modules are made anew from the notebooks, so that a stale one shows too
 	@rm -rf _build/export && mkdir -p _build/export && cp -R speaker_vgg_cct _build/export/before

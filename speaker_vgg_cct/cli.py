@@ -6,18 +6,17 @@
 __all__ = ['DatasetsDir', 'Out', 'Jobs', 'SHORT', 'PANELS', 'ABOUT', 'Classes', 'Dataset', 'Features', 'Corpora', 'Task',
            'Preset', 'Results', 'Augmentation', 'Balance', 'FUNCTIONAL_SETS', 'told', 'corpora', 'spectrograms',
            'embeddings', 'split', 'config_option', 'with_config', 'train', 'eval_', 'run_experiment', 'places',
-           'experiment', 'report', 'study', 'rerun', 'pretrain', 'bundle', 'latency']
+           'experiment', 'report', 'study', 'rerun', 'pretrain', 'bundle', 'latency', 'bench']
 
-# %% ../nbs/90_cli.ipynb #26ebc048
+# %% ../nbs/90_cli.ipynb #adbd5027
 import inspect, re, shlex, shutil, sys, tempfile
 from dataclasses import fields
 from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Optional
 
-import nbformat, pandas as pd, typer
+import pandas as pd, typer
 from fastcore.docments import docments
-from nbclient.exceptions import DeadKernelError
 from PIL import Image
 from tqdm import tqdm
 
@@ -26,6 +25,7 @@ from .audit import check, full_audit
 from .augment import KINDS, augmented_log_mel, parse_kinds
 from .audio import load_audio
 from .baselines import store_egemaps
+from .bench import SECTIONS, Size, aims_shown, run_bench
 from .bundle import make_bundle
 from .core import ConfigError, SVCError, StoreError, atomic, choose, in_parallel
 from .corpora import label_counts, load_manifest, read_corpora, save_manifest
@@ -35,7 +35,7 @@ from .evaluate import evaluate, validate
 from .latency import MODELS, latency_table
 from .pretrain import pretrain as pretrain_run, store_contours, unlabelled
 from .recognizer import RUNTIMES, read_bundle
-from .report import build_site, project_root, to_markdown
+from .report import build_site, project_root, read_notebook, to_markdown, write_notebook
 from .speaker import fit_speaker_pca, plot_voices, save_speaker_pca, voice_map
 from .spectrogram import PictureParams, log_mel, picture, trim_silence
 from .split import load_split, make_split, save_split, split_folder
@@ -271,14 +271,14 @@ def eval_(
     m = evaluate(model_path, _parts(s, table, config, features, jobs, pca)[0]['test'], device, to, batch_size, **options)
     for k, v in m.items(): typer.echo(f'{k:24}{v:8.2f}' if isinstance(v, float) else f'{k:24}{v:8}')
 
-# %% ../nbs/90_cli.ipynb #fa9de905
+# %% ../nbs/90_cli.ipynb #dc06da60
 def run_experiment(
     test_corpus:str, corpora, out, results, preset, options:dict,
     seed:int=0,
     **parameters, # the others of `nbs/experiments/cross_corpus.ipynb`
 )->Path: # the executed notebook
     "Runs the cross-corpus notebook for one held-out corpus."
-    import papermill
+    import papermill; from nbclient.exceptions import DeadKernelError # slow to import
     out = Path(out).resolve(); page = out/'pages'/f'{test_corpus}-seed{seed}.ipynb'; page.parent.mkdir(parents=True, exist_ok=True)
     notebook = project_root()/'nbs'/'experiments'/'cross_corpus.ipynb'
     if Path(preset).is_file(): preset = Path(preset).resolve() # the notebook runs elsewhere
@@ -296,11 +296,11 @@ def run_experiment(
 
 def _finish(page, title):
     "Gives an executed notebook its title, and takes out what went to stderr: progress bars and warnings."
-    nb = nbformat.read(page, as_version=4)
+    nb = read_notebook(page)
     nb.cells[0].source = re.sub('^title:.*$', f'title: "{title}"', nb.cells[0].source, count=1, flags=re.M)
     for c in nb.cells:
         if c.cell_type == 'code': c.outputs = [o for o in c.outputs if o.get('name') != 'stderr']
-    nbformat.write(nb, page)
+    write_notebook(nb, page)
 
 # %% ../nbs/90_cli.ipynb #f2f1cde4
 Corpora = Annotated[Optional[Path], typer.Option(help='Folder of corpora; without it the synthetic ones are built')]
@@ -475,3 +475,18 @@ def latency(
     file = Path(results or project_root()/'results')/'latency.csv'
     with atomic(file) as tmp: table.round(3).assign(**machine('cpu'), command=told()).to_csv(tmp, index=False)
     typer.echo(f'{to_markdown(table[table.stage == "end to end"].drop(columns="stage").set_index("model").round(2))}\nwritten to {file}')
+
+# %% ../nbs/90_cli.ipynb #f48f0c92
+@verb
+def bench(
+    only:Annotated[Optional[str], typer.Option(help='Sections, divided by commas: ' + ', '.join(SECTIONS) + '; default: all')] = None,
+    clips:Annotated[int, typer.Option(min=1, help='Short clips whose features are computed in the section clips; 100000 take about an hour')] = Size.clips,
+    repeats:Annotated[int, typer.Option(min=1, help='Turns of each measurement')] = Size.repeats,
+    out:Out = Path('output'), results:Results = None,
+):
+    """Measure this program beside what it replaces on this machine, its memory as corpora grow, and what a clip costs; about ten minutes.
+
+    Example: `speaker-vgg-cct bench --only pictures,step`"""
+    file = Path(results or project_root()/'results')/'bench.csv'
+    table = run_bench(file, out/'bench', only and [s.strip() for s in only.split(',')], Size(repeats=repeats, clips=clips), told(), typer.echo)
+    typer.echo(f'{to_markdown(aims_shown(table))}\nwritten to {file}')

@@ -289,7 +289,7 @@ def inspect_clip(
     for i in range(3): full[i:len(full)-2+i] |= runs
     return {**row, 'seconds': len(y)/SAMPLE_RATE, 'sha256': samples_hash(y), 'peak': float(np.abs(y).max()), 'clipped': int(full.sum())}
 
-# %% ../nbs/10_corpora.ipynb #8e147a4e
+# %% ../nbs/10_corpora.ipynb #84501a97
 CACHE = dict(path=str, size=int, mtime_ns=int, seconds=float, sha256=str, peak=float, clipped=int, error=str)
 
 def _load_cache(path)->dict: # {(path, size, mtime_ns): row}
@@ -311,11 +311,11 @@ def inspect_clips(
         if cache is None: return
         with atomic(cache) as t: pd.DataFrame(known.values(), columns=list(CACHE)).to_csv(t, index=False)
     if new:
-        work = Parallel(n_jobs=jobs, prefer='threads', return_as='generator')(delayed(inspect_clip)(p) for p in new)
+        work, due = Parallel(n_jobs=jobs, prefer='threads', return_as='generator')(delayed(inspect_clip)(p) for p in new), 1000
         try:
             for i, r in enumerate(tqdm(work, total=len(new), desc='clips', unit='clip', delay=1), 1):
                 known[r['path'], r['size'], r['mtime_ns']] = r
-                if i % 1000 == 0: save()
+                if i == due: save(); due += max(1000, len(known)//10) # all of it is written each time, so ever more rarely
         finally: save()
     return [known[k] for k in keys]
 

@@ -4,16 +4,15 @@
 
 # %% auto #0
 __all__ = ['FLOORS', 'ORDER', 'studies', 'classes', 'by_system', 'summary_table', 'summary_figure', 'recall_table', 'run_panels',
-           'read_aspect', 'what_lacks', 'origin', 'to_markdown', 'readme_text', 'project_root', 'write_readme',
-           'sidebar', 'run_page', 'takes_results', 'stage', 'links', 'link_names', 'process', 'render', 'offline',
-           'replace_site', 'build_site']
+           'read_aspect', 'what_lacks', 'origin', 'to_markdown', 'read_notebook', 'write_notebook', 'readme_text',
+           'project_root', 'write_readme', 'sidebar', 'run_page', 'takes_results', 'stage', 'links', 'link_names',
+           'process', 'render', 'offline', 'replace_site', 'build_site']
 
-# %% ../nbs/80_report.ipynb #c4769423
+# %% ../nbs/80_report.ipynb #ed945083
 import re, shutil, subprocess, sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import nbformat
 import pandas as pd
 import yaml
 
@@ -160,13 +159,18 @@ def to_markdown(
     rows = [[str(c) for c in t.columns], side, *([str(v).replace('|', '\\|') for v in row] for row in t.itertuples(index=False))]
     return '\n'.join('| ' + ' | '.join(r) + ' |' for r in rows)
 
-# %% ../nbs/80_report.ipynb #b8b2b94d
+# %% ../nbs/80_report.ipynb #04ab642e
+def read_notebook(path): "A notebook, whose `cells` have a `source` and, of code, `outputs`."; import nbformat; return nbformat.read(path, as_version=4) # slow to import: every verb of the command loads this module
+
+def write_notebook(nb, path): "Writes a notebook."; import nbformat; nbformat.write(nb, path)
+
+# %% ../nbs/80_report.ipynb #ce5d8e50
 def readme_text(
     index_nb, # the notebook's path, below `nbs/`
 )->str: # Markdown
     "The notebook's stored prose, code and text outputs as Markdown; nothing is run."
     parts = []
-    for cell in nbformat.read(index_nb, as_version=4).cells:
+    for cell in read_notebook(index_nb).cells:
         flags = dict(re.findall(r'^#\|\s*(\w+):?\s*(.*?)\s*$', cell.source, re.M))
         if cell.cell_type == 'markdown': parts.append(re.sub(r'\]\((?!\w+:|[#/])', '](nbs/', cell.source))
         if cell.cell_type != 'code' or 'hide' in flags: continue
@@ -214,7 +218,7 @@ def sidebar(
         elif (Path(folder)/c['href']).exists(): out.append(c)
     return out
 
-# %% ../nbs/80_report.ipynb #412fa99d
+# %% ../nbs/80_report.ipynb #52ecd368
 def run_page(
     nb, # a notebook with a cell tagged `parameters`
     out, # where the executed notebook goes
@@ -229,13 +233,13 @@ def run_page(
 
 def takes_results(nb):
     "Whether a notebook has a cell tagged `parameters`: the others are shown as they are stored."
-    return any('parameters' in c.metadata.get('tags', []) for c in nbformat.read(nb, as_version=4).cells)
+    return any('parameters' in c.metadata.get('tags', []) for c in read_notebook(nb).cells)
 
 def _hide_parameters(nb_path):
-    nb = nbformat.read(nb_path, as_version=4)
+    nb = read_notebook(nb_path)
     for c in nb.cells:
         if {'parameters', 'injected-parameters'} & set(c.metadata.get('tags', [])): c.source = '#| hide\n' + c.source
-    nbformat.write(nb, nb_path)
+    write_notebook(nb, nb_path)
 
 # %% ../nbs/80_report.ipynb #5db1f240
 def stage(
@@ -261,12 +265,12 @@ def stage(
     write_text(nbs/'sidebar.yml', yaml.safe_dump(bar, sort_keys=False))
     return nbs
 
-# %% ../nbs/80_report.ipynb #0c3c72f6
+# %% ../nbs/80_report.ipynb #0939b92b
 def _leave_examples(nb_path):
-    nb = nbformat.read(nb_path, as_version=4)
+    nb = read_notebook(nb_path)
     for c in nb.cells:
         if c.cell_type == 'code' and not re.search(r'^(#\|\s*export|show_doc|%%)', c.source, re.M): c.source = '#| eval: false\n' + c.source
-    nbformat.write(nb, nb_path)
+    write_notebook(nb, nb_path)
 
 # %% ../nbs/80_report.ipynb #068fb6e7
 def links(
@@ -297,7 +301,7 @@ def link_names(
         out.append(line if fence or line.startswith(('#', '    ')) else re.sub(r'(?<!\[)`([\w.]+)(?:\(\))?`(?!\])', link, line))
     return '\n'.join(out)
 
-# %% ../nbs/80_report.ipynb #e4933657
+# %% ../nbs/80_report.ipynb #ae4047c9
 def process(
     work, # the build's folder, with `settings.ini` and `nbs/`
 )->Path: # the folder of processed notebooks
@@ -308,13 +312,13 @@ def process(
     proc = Path(work)/'_proc'
     where = links(proc)
     for f in proc.rglob('*.ipynb'):
-        nb, up = nbformat.read(f, as_version=4), '../'*len(f.relative_to(proc).parent.parts)
+        nb, up = read_notebook(f), '../'*len(f.relative_to(proc).parent.parts)
         for c in nb.cells:
             if c.cell_type == 'raw': c.source = re.sub(r'^output-file:.*\n', '', c.source, flags=re.M)
             if c.cell_type == 'markdown': c.source = link_names(c.source, where, up)
             for data in (o.data for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})):
                 data['text/markdown'] = link_names(data['text/markdown'], where, up)
-        nbformat.write(nb, f)
+        write_notebook(nb, f)
     return proc
 
 # %% ../nbs/80_report.ipynb #4b1e7e6e

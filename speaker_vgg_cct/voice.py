@@ -6,10 +6,11 @@
 __all__ = ['VAD_FRAME', 'FIT_ON', 'mel_frames', 'voiced', 'trim_pauses', 'at_level', 'VoiceLayers', 'egemaps_functionals',
            'Functionals', 'SpeakerPCA']
 
-# %% ../nbs/21_voice.ipynb #ed7b1f39
+# %% ../nbs/21_voice.ipynb #7c623bcf
 import re, warnings
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 from scipy.fft import rfft
@@ -55,7 +56,7 @@ def trim_pauses(
     kept = around(around(flags, 3, 4) > 4, 3, 3) > 0 # most of 8 frames, and three frames on both sides of them
     return y[:len(kept)*VAD_FRAME][np.repeat(kept, VAD_FRAME)]
 
-# %% ../nbs/21_voice.ipynb #3bc2bfbe
+# %% ../nbs/21_voice.ipynb #35d9c976
 def at_level(y:np.ndarray)->np.ndarray: # float32 [samples] → the same
     "The clip at -30 dBFS."
     return (y*10**(-30/20)/max(float(np.sqrt(np.mean(np.square(y, dtype=np.float64)))), 1e-6)).astype(np.float32)
@@ -90,9 +91,9 @@ class VoiceLayers:
         "Mean and deviation of the layers over all frames of each; of a later window the second half counts, which has heard the first."
         if not clips: return np.zeros((0, self.dim), np.float32)
         windows = [self.windows(y) for y in clips]; x = np.concatenate(windows); out = []
-        heard = np.concatenate([self.net(x[i:i+batch]) for i in range(0, len(x), batch)]) # [windows, 160, 512]
-        for y, h in zip(clips, np.split(heard, np.cumsum([len(w) for w in windows])[:-1])):
-            frames = np.concatenate([h[0], *h[1:, 80:]])[:1 + len(y)//160]
+        heard = (h for i in range(0, len(x), batch) for h in self.net(x[i:i+batch])) # of [160, 512]; a batch at a time, for all together would be a hundred megabytes
+        for y, w in zip(clips, windows):
+            first, *later = islice(heard, len(w)); frames = np.concatenate([first, *(h[80:] for h in later)])[:1 + len(y)//160]
             out.append(np.stack([s.reshape(2, -1) for s in self.statistics(frames)], 1).ravel())
         return np.stack(out)
 

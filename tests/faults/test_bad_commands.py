@@ -25,7 +25,8 @@ BAD = { # verb → what is asked for; the last word is what the message names
     'predict': ['c.wav --batch 0|batch', 'c.wav --runtime x|x', 'c.wav --device tpu|tpu', 'absent.wav|absent.wav', 'c.wav -m absent.svc|absent.svc', 'c.wav --json --csv|exclude'],
     'listen': ['--file absent.wav|absent.wav', '--file c.wav --smooth 2|smooth', '--file c.wav --hop 0|hop', '--file c.wav --window -1|hop'],
     'demo': ['--port 99999999|port', '-m absent.svc|absent.svc'],
-    'latency': ['--runtimes x|x', '--models huge|huge', '--repeats 0|repeats']}
+    'latency': ['--runtimes x|x', '--models huge|huge', '--repeats 0|repeats'],
+    'bench': ['--only picture|pictures', '--clips 0|clips', '--repeats 0|repeats']}
 
 
 @pytest.fixture(scope='module')
