@@ -102,7 +102,7 @@ def _dask(address, wait):
         if many: raise ConfigError('a worker runs several tasks at a time', value=many, remedy='Start workers with --nthreads 1, as many as there are cores')
         yield Dask(client=client), partial(_ask, client), lambda: _lost(client) - before
 
-# %% ../nbs/03_cluster.ipynb #0e509e6e
+# %% ../nbs/03_cluster.ipynb #02d72a01
 def _each_node(function, *args): # one worker of each machine: they all start from the same place
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
@@ -121,13 +121,11 @@ def _ray(address, wait):
         supports_return_generator = True
         def configure(self, n_jobs=1, parallel=None, prefer=None, require=None, **_):
             return super().configure(-1, parallel, prefer, require, ray_remote_args={'max_restarts': -1, 'max_task_retries': 3})
-    place = urlsplit(address if '://' in address else f'//{address}')
-    if place.port: socket.create_connection((place.hostname, place.port), wait).close() # Ray itself tries for more than a minute, and then ends the process
     ray.init(address=address, log_to_driver=False, logging_level='ERROR')
     try: yield Ray(), _each_node, None
     finally: ray.shutdown()
 
-# %% ../nbs/03_cluster.ipynb #1acf6a2a
+# %% ../nbs/03_cluster.ipynb #6dde1ace
 BACKENDS = {'dask': _dask, 'ray': _ray}
 
 @dataclass(frozen=True)
@@ -135,6 +133,10 @@ class Cluster:
     "A cluster that is connected."
     workers:int # how many tasks it runs at a time
     again:callable # how many tasks were on workers that were lost, and so were run again; None: it does not say
+
+def _knock(address, wait): # Dask would try in vain for all of `wait`; Ray for more than a minute, and then end the process
+    place = urlsplit(address if '://' in address else f'//{address}')
+    if place.port: socket.create_connection((place.hostname, place.port), wait).close()
 
 @contextmanager
 def on_cluster(
@@ -148,9 +150,10 @@ def on_cluster(
     if (backend is None) != (address is None): raise ConfigError('a backend and an address belong together', value=backend or address, remedy='Give --backend and --address, or neither')
     if backend is None: yield None; return
     with ExitStack() as stack:
-        try: found, run, again = stack.enter_context(BACKENDS[choose(backend, BACKENDS, 'backend')](address, wait))
+        choose(backend, BACKENDS, 'backend')
+        try: _knock(address, wait); found, run, again = stack.enter_context(BACKENDS[backend](address, wait))
         except ImportError as e: raise ConfigError(f'needs the extra `{backend}`: {e}', value=backend, remedy=f"pip install 'speaker_vgg_cct[{backend}]', here and for the workers") from None
-        except SVCError: raise
+        except ConfigError: raise
         except Exception as e: raise ConfigError(f'no {backend} cluster answers: {str(e).splitlines()[0] if str(e) else type(e).__name__}', value=address, remedy='Is it running, with workers? Can this machine reach it?') from None
         check_workers(run, [Path.cwd(), *read], written)
         with parallel_config(found, n_jobs=-1): yield Cluster(found.effective_n_jobs(-1), again)
