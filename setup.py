@@ -26,7 +26,7 @@ setup(
     include_package_data=False,
     package_data={'speaker_vgg_cct': ['bundles/*.svc']},
     install_requires=cfg['requirements'].split(),
-    extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'site', 'live', 'demo')},
+    extras_require={k.removesuffix('_requirements'): v.split() for k, v in cfg.items() if k.endswith('_requirements')},
     python_requires=f">={cfg['min_python']}",
     entry_points={'console_scripts': cfg['console_scripts'].split()},
     zip_safe=False,

@@ -7,7 +7,7 @@ __all__ = ['EMOTIONS', 'SYNONYMS', 'TASKS', 'UNWRITABLE', 'SVCError', 'CorpusErr
            'ConfigError', 'StoreError', 'choose', 'emotion_name', 'Task', 'digest', 'hash_file', 'get_task', 'make_rng',
            'atomic', 'write_text', 'write_json', 'in_parallel', 'git_commit', 'provenance']
 
-# %% ../nbs/00_core.ipynb #78d7493f
+# %% ../nbs/00_core.ipynb #1dbdb80e
 import errno, hashlib, json, os, platform, re, reprlib, subprocess, tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed
+from joblib.parallel import get_active_backend
 
 # %% ../nbs/00_core.ipynb #02c92fcd
 _short = reprlib.Repr() # a value may be a novel, or a YAML file of a kilobyte that stands for gigabytes
@@ -170,7 +171,7 @@ def write_json(path, obj):
     "Writes `obj` as JSON to `path`, whole or not at all."
     write_text(path, json.dumps(obj, indent=1, default=str) + '\n')
 
-# %% ../nbs/00_core.ipynb #2a52eafd
+# %% ../nbs/00_core.ipynb #09afc90c
 def in_parallel(
     function, # of one item; it is sent to other processes
     items,
@@ -178,7 +179,8 @@ def in_parallel(
 ): # a generator of results, in the order of the items
     "`function` of each item, on as many cores as asked for; holds a few results at a time."
     items = iter(items)
-    yield from map(function, islice(items, 1)) # the first one here: Numba, which librosa uses, compiles on first use into a cache on disk, and processes that fill it at once can crash (numba issue 10128)
+    if not getattr(get_active_backend()[0], 'elsewhere', False): # on a cluster none is computed here, see `cluster.on_cluster`
+        yield from map(function, islice(items, 1)) # the first one here: Numba, which librosa uses, compiles on first use into a cache on disk, and processes that fill it at once can crash (numba issue 10128)
     yield from Parallel(n_jobs=jobs, return_as='generator', idle_worker_timeout=10)(delayed(function)(i) for i in items)
 
 # %% ../nbs/00_core.ipynb #399c20ba

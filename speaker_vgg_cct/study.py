@@ -4,19 +4,19 @@
 
 # %% auto #0
 __all__ = ['STUDY_GROUPS', 'System', 'read_systems', 'train_cell', 'run_cell', 'slug', 'system_config', 'run_system',
-           'run_baselines', 'rerun', 'read_inner', 'run_inner', 'network_enrolment']
+           'run_baselines', 'store_features', 'rerun', 'read_inner', 'run_inner', 'network_enrolment']
 
-# %% ../nbs/70_study.ipynb #88a50239
+# %% ../nbs/70_study.ipynb #ee391859
 import json, shutil
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import pandas as pd, re, yaml
 
-from .audit import check, checkpoint_ledger, full_audit, run_ledgers, save_ledgers, setting_of
+from .audit import check, checkpoint_ledger, full_audit, run_ledgers, save_ledgers, setting_of, store_fingerprints
 from .baselines import baseline_predictions, hear, judge_predictions, store_egemaps
 from .core import ConfigError, StoreError, atomic, choose, provenance, write_json
-from .data import prepare, run_enrolment, speakers_of
+from .data import prepare, run_enrolment, speakers_of, store_pictures, store_voices, voice_vectors
 from .evaluate import evaluate, floors, judge, validate
 from .pretrain import TARGETS, pretrain
 from .results import append_runs, read_runs, result_row, run_name, save_aggregates
@@ -144,6 +144,26 @@ def run_baselines(
     found = pd.read_csv(folder/'baselines.csv'); scores = judge_predictions(found, classes) | json.loads((folder/'floors.json').read_text())
     append_runs([result_row(made, {'speakers': found.speaker.nunique()} | m, name) for name, m in scores.items()], results)
     return folder
+
+# %% ../nbs/70_study.ipynb #6dcba701
+def store_features(
+    systems, # of `System`
+    manifest:pd.DataFrame,
+    names, # of the test corpora
+    features, # folder of the stores
+    jobs:int=-1,
+):
+    "Computes what the cells of systems and their baselines will read: fingerprints, embeddings, functionals, pictures."
+    store_fingerprints(manifest, features, jobs); store_egemaps(manifest, features, jobs)
+    for encoder in ('resemblyzer', 'resemblyzer_layers'): store_voices(manifest, features, encoder, jobs=jobs) # as `hear` does
+    for s in systems:
+        for seed in s.seeds:
+            splits = [make_split(manifest, n, seed=seed, **s.split) for n in names]
+            config = load_config(s.preset, **s.options, seed=seed); model = make_model(config, len(splits[0].attrs['classes']))
+            rows = pd.concat(splits).drop_duplicates(['clip', 'augmentation', 'copy']).join(manifest.set_index('clip'), on='clip')
+            store_pictures(rows, config.picture(model.img_size), features, seed, jobs)
+            if s.pretrain: store_pictures(manifest, config.picture(model.img_size), features, jobs=jobs)
+            for speed in (1., *(config.speeds or ())) if model.speaker_dim else (): voice_vectors(manifest, features, config.encoder, config.weights, jobs, speed)
 
 # %% ../nbs/70_study.ipynb #674f944a
 def rerun(
