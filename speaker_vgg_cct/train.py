@@ -507,7 +507,7 @@ def load_state(path, modules:dict, optimizer)->dict:
     optimizer.load_state_dict({'state': moments, 'param_groups': state.pop('groups')})
     return state
 
-# %% ../nbs/50_train.ipynb #a705f4b8
+# %% ../nbs/50_train.ipynb #679503d3
 def seed_epoch(seed:int, epoch:int):
     "Seeds every generator that an epoch draws from; timm's Mixup uses NumPy's global one, its RandomErasing Python's."
     n = int(digest(seed, 'epoch', epoch), 16)
@@ -525,7 +525,7 @@ def _dealt(data, config, order, team):
     from accelerate.utils import broadcast
     own, blank = iter(loader), [t.new_empty(config.batch_size*len(t), *t.shape[1:], device=team.device) for t in data[[0]]]
     for k in range(len(data)//config.batch_size):
-        batch = [t.to(team.device) for t in next(own)] if k % team.size == team.rank else blank
+        batch = [t.to(team.device).contiguous() for t in next(own)] if k % team.size == team.rank else blank
         yield [broadcast(t, k % team.size) if t.numel() else t for t in batch]
 
 def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=lambda: None, team=None)->float: # mean loss
