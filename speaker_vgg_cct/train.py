@@ -618,7 +618,7 @@ def train(
         _fit(parts, config, model.to(team.device, memory_format=torch.channels_last if config.channels_last else torch.preserve_format), out, team, watch)
     return out
 
-# %% ../nbs/50_train.ipynb #bb5c8a59
+# %% ../nbs/50_train.ipynb #0f6ad1b1
 def make_optimizer(model, config):
     "timm's optimizer of a configuration, for the weights of a model."
     extra = {k: v for k, v in (('eps', config.opt_eps), ('betas', config.opt_betas)) if v is not None}
@@ -628,6 +628,7 @@ def make_schedule(config, optimizer, mode:str='max')->tuple: # timm's scheduler,
     "How the learning rate goes; `mode`: is a higher score of an epoch the better one, or `min` for a loss."
     return create_scheduler_v2(optimizer, **scheduler_kwargs(config) | {'plateau_mode': mode})
 
+# %% ../nbs/50_train.ipynb #2a50e5b7
 def _write_processes(out, epoch, team):
     "Into the provenance, if from this epoch on their number is another."
     made = json.loads((out/'provenance.json').read_text()); told = made.setdefault('processes', {'0': 1})
