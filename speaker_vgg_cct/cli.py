@@ -44,7 +44,7 @@ from .spectrogram import PictureParams, log_mel, picture, trim_silence
 from .split import load_split, make_split, save_split, split_folder
 from .study import STUDY_GROUPS, System, read_systems, rerun as rerun_cell, run_baselines, run_inner, run_system, slug, store_features, train_cell
 from .synth import build
-from .train import ALIASES, FILES, Config, kinds, load_config, load_run, make_model, train as train_run
+from .train import ALIASES, FILES, Config, kinds, launched, load_config, load_run, make_model, train as train_run
 from .use import Device, app, verb
 
 # %% ../nbs/90_cli.ipynb #6abec895
@@ -247,7 +247,7 @@ Classes = Annotated[Optional[int], typer.Option(help='May be said; must be that 
 Dataset = Annotated[str, typer.Option('--dataset', '-d', help='May be said; must be a corpus of the split')]
 Features = Annotated[Path, typer.Option(help='Folder of the feature stores')]
 
-# %% ../nbs/90_cli.ipynb #546fb037
+# %% ../nbs/90_cli.ipynb #f774ed2c
 @verb
 @with_config
 def train(
@@ -257,13 +257,17 @@ def train(
     num_classes:Classes = None, dataset:Dataset = '', features:Features = Path('output/features'),
     device:Device = 'auto', jobs:Jobs = -1, options:dict = None,
 ):
-    """Train on a split; goes on where an earlier call stopped.
+    """Train on a split; goes on where an earlier call stopped. `accelerate launch` gives it several GPUs.
 
     Example: `speaker-vgg-cct train data/EMOVO/4_classes/no_aug/undersampling/train_data -c cpu --epochs 20`"""
-    s, table = _split_of(data_train_dir); _agrees(s, num_classes, dataset); c = load_config(config, **options)
-    folder = split_folder(root_output_dir/f'{c.model}-{c.start}', s.attrs)/f'{c.hash[:6]}-seed{c.seed}'
-    parts, pca = _parts(s, table, c, features, jobs)
-    train_run(parts, pca, s, c, folder, device, command=told()); validate(folder, parts['validation'], device)
+    with launched(device) as team:
+        with team.first():
+            s, table = _split_of(data_train_dir); _agrees(s, num_classes, dataset); c = load_config(config, **options)
+            folder = split_folder(root_output_dir/f'{c.model}-{c.start}', s.attrs)/f'{c.hash[:6]}-seed{c.seed}'
+            parts, pca = _parts(s, table, c, features, jobs)
+        train_run(parts, pca, s, c, folder, device, team=team, command=told())
+    if team.rank: return
+    validate(folder, parts['validation'], team.device)
     best = pd.read_csv(folder/'summary.csv').eval_uar.max()
     typer.echo(f'best UAR on validation speakers {best:.1f} %\nrun folder: {folder}')
 

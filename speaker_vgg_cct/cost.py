@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'WORK', 'some_input', 'count', 'PlainAttention', 'plain_attention', 'fused', 'passes', 'measure',
-           'best_threads', 'best_device', 'batch_for', 'summary', 'cost_table', 'lines', 'counts_shown', 'times_shown',
-           'machine', 'cost_figure']
+           'best_threads', 'best_device', 'batch_for', 'summary', 'cost_table', 'step_cost', 'lines', 'counts_shown',
+           'times_shown', 'machine', 'cost_figure']
 
 # %% ../nbs/66_cost.ipynb #1ecee4dc
 import datetime, platform, re, time
@@ -82,11 +82,12 @@ def fused(
     with FlopCounterMode(display=False) as counter: F.scaled_dot_product_attention(q, q, q, dropout_p=dropout)
     return any('scaled_dot_product' in str(op) for op in counter.get_flop_counts()['Global'])
 
-# %% ../nbs/66_cost.ipynb #a2c4f2e4
+# %% ../nbs/66_cost.ipynb #37b02efd
 def passes(
     model:nn.Module, # with weights
     batch:int, # pictures
     device:str,
+    amp:bool=False, # the step in bfloat16 where training's option `amp` would have it
 )->dict: # name → a function that does it once
     "A forward pass and a training step of `model` on noise."
     x, y = some_input(model, batch, device), torch.zeros(batch, dtype=torch.long, device=device)
@@ -95,7 +96,8 @@ def passes(
         with torch.no_grad(): model.eval()(*x)
     def training():
         model.train(); optimizer.zero_grad()
-        F.cross_entropy(model(*x), y).backward(); optimizer.step()
+        with torch.autocast(device, torch.bfloat16, enabled=amp): loss = F.cross_entropy(model(*x), y)
+        loss.backward(); optimizer.step()
     return {'forward': forward, 'training': training}
 
 # %% ../nbs/66_cost.ipynb #104168df
@@ -177,6 +179,26 @@ def cost_table(
         with threads(n_threads): rounds = measure(row.model, n, repeats, budget_s, left, device)
         times.append({'network': row.network, 'batch': n, 'repeats': len(rounds), 'threads': n_threads, **summary(rounds)})
     return table.merge(pd.DataFrame(times), on='network')
+
+# %% ../nbs/66_cost.ipynb #b7e08e1d
+def step_cost(
+    name:str='speaker_vgg_cct_end_to_end_14_7x2_224', # of the model
+    batch:int=32, # pictures a step
+    repeats:int=20, # steps, after three that warm up
+    device:str=None, # `cpu` or `cuda`; None: `best_device`
+    amp:bool=True, # in bfloat16
+)->dict: # `ms` of a step (median), `gib` of memory at its peak (of a GPU), `teraflops` a second, `utilisation`: these over those of a matrix product
+    "What a training step takes of a device. The global random state is left as it was."
+    device = choose(device or best_device(), WORK, 'device'); gpu = device == 'cuda'
+    sync = torch.cuda.synchronize if gpu else lambda: None
+    def ms(run): return pd.Series([_milliseconds(run, None, 'ours', sync) for _ in range(3 + repeats)][3:]).median()
+    with torch.random.fork_rng():
+        x = torch.randn(2, side := 8192 if gpu else 1024, side, device=device, dtype=torch.bfloat16 if amp else torch.float32)
+        most = 2*side**3/ms(lambda: x[0]@x[1])/1e9; del x
+        if gpu: torch.cuda.reset_peak_memory_stats()
+        time_ms = ms(passes(timm.create_model(name).to(device), batch, device, amp)['training'])
+    rate = 3*2*count(name)['multiply_adds']*batch/time_ms/1e9
+    return dict(model=name, batch=batch, amp=amp, ms=time_ms, gib=torch.cuda.max_memory_allocated()/2**30 if gpu else None, teraflops=rate, utilisation=rate/most)
 
 # %% ../nbs/66_cost.ipynb #02899ba6
 def lines(

@@ -212,7 +212,7 @@ def voice_vectors(
     found = [store_voices(rows, root, *part, jobs, speed)[rows.sha256] for part in encoder_parts(encoder, weights)]
     return np.hstack(found), tuple(x.shape[1] for x in found)
 
-# %% ../nbs/31_data.ipynb #84e2b817
+# %% ../nbs/31_data.ipynb #b064e622
 @dataclass
 class ClipData(Dataset):
     "One part of a split: rows, pictures by key, speaker vectors, class indices. Indexed by a list of rows."
@@ -246,12 +246,14 @@ def batches(
     drop_last:bool=False, # leave out the last, smaller batch
     workers:int=0, # processes that read ahead; pictures are memory-mapped, so 0 is fast
     sampling:str='clips', # if shuffled: each clip once, or as many draws with the weights of `sampling_weights`
+    turn:slice=None, # which of the batches, such as every second; None: all
 )->DataLoader:
     "Batches of a part; each is read from the memory maps in one go."
     if not shuffle: order = SequentialSampler(data)
     elif sampling == 'clips': order = RandomSampler(data, generator=generator)
     else: order = WeightedRandomSampler(sampling_weights(data.rows, sampling), len(data), generator=generator)
-    return DataLoader(data, sampler=BatchSampler(order, batch_size, drop_last), batch_size=None, num_workers=workers)
+    order = BatchSampler(order, batch_size, drop_last)
+    return DataLoader(data, sampler=list(order)[turn] if turn else order, batch_size=None, num_workers=workers)
 
 # %% ../nbs/31_data.ipynb #447b6b7a
 def speakers_of(split:pd.DataFrame, manifest:pd.DataFrame)->pd.DataFrame: # rows of the manifest

@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['Pair', 'Triple', 'FILES', 'ALIASES', 'OF_THE_SPLIT', 'RANGES', 'CHOICES', 'Pictures', 'Voices', 'Network',
            'Alterations', 'Learning', 'Schedule', 'Config', 'kinds', 'check', 'image_transform', 'load_config',
-           'config_of', 'make_model', 'model_input', 'pick_device', 'threads', 'predict_logits', 'scores',
-           'SpeakerMixup', 'save_state', 'load_state', 'seed_epoch', 'criterion_of', 'train_epoch', 'same_run', 'train',
-           'make_optimizer', 'make_schedule', 'plot_curves', 'load_run']
+           'config_of', 'make_model', 'model_input', 'pick_device', 'threads', 'Team', 'launched', 'predict_logits',
+           'scores', 'SpeakerMixup', 'save_state', 'load_state', 'seed_epoch', 'criterion_of', 'train_epoch',
+           'same_run', 'train', 'make_optimizer', 'make_schedule', 'plot_curves', 'load_run']
 
-# %% ../nbs/50_train.ipynb #71f7e93f
-import json, math, os, random, time
-from contextlib import contextmanager
+# %% ../nbs/50_train.ipynb #ad0eedd1
+import json, math, os, random, re, sys, time
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
@@ -119,12 +120,12 @@ class Alterations:
     mixup_switch_prob: float = 0.5 # share of CutMix if there are both
     mixup_off_epoch: int = 0 # no mixing from this epoch on; 0: never off
 
-# %% ../nbs/50_train.ipynb #5064ca73
+# %% ../nbs/50_train.ipynb #772c49c2
 @dataclass(frozen=True)
 class Learning:
     "Learning"
     epochs: int = 40 # with the warm-up, without the cool-down
-    batch_size: int = 32 # clips
+    batch_size: int = 32 # clips; of several processes: of all together
     validation_batch_size_multiplier: int = 2 # batches of validation are so many times as large
     workers: int = 0 # processes that read ahead
     seed: int = 0 # of weights, order, and all that is drawn
@@ -141,7 +142,7 @@ class Learning:
     weights_regularization: bool = False # add the L1 norm of the head's weights to the loss
     model_ema: bool = False # judge the running average of the weights
     model_ema_decay: float = 0.998 # of that average, a step
-    amp: bool = False # bfloat16, on GPUs
+    amp: bool = False # bfloat16 where it is exact enough (autocast), for GPUs, and for CPUs with instructions for it
     channels_last: bool = False # memory format of pictures and weights
     eval_metric: str = 'uar' # what the best epoch is chosen by on validation speakers: uar, top1 (the reference's), loss
     checkpoint_hist: int = 1 # of how many best epochs the weights stay; 1: of the best
@@ -375,15 +376,92 @@ def threads(n:int):
         with threadpool_limits(n): yield
     finally: torch.set_num_threads(before)
 
-# %% ../nbs/50_train.ipynb #9e176de5
+# %% ../nbs/50_train.ipynb #72cd389f
+class Team:
+    "The processes that train one model; with no `accelerator` one process, alone, for which nothing here does anything."
+    def __init__(self,
+        device='cpu', # that this process computes on
+        accelerator=None, # of Accelerate
+    ):
+        self.device, self.accelerator, self.nets = torch.device(device), accelerator, {}
+        self.size, self.rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
+
+    def net(self, model):
+        "What is called in place of `model` in training, so that all get the mean of their gradients."
+        if self.size > 1 and model not in self.nets: self.nets[model] = self.accelerator.prepare_model(model)
+        return self.nets.get(model, model)
+
+    def share(self, x, views=1):
+        "This process's rows of a batch, the same clips in each view."
+        if self.size == 1: return x
+        x = x.unflatten(0, (views, -1)); n = x.shape[1]//self.size
+        return x[:, self.rank*n:(self.rank + 1)*n].flatten(0, 1)
+
+    @contextmanager
+    def own(self, *names):
+        "Inside the block each process draws its own; afterwards they draw alike again."
+        if self.size == 1: yield; return
+        with torch.random.fork_rng([self.device] if self.device.type == 'cuda' else []):
+            torch.manual_seed(int(digest(*names, self.rank), 16) % 2**63); yield
+
+    def sum(self, x:np.ndarray)->np.ndarray:
+        "Over all processes."
+        return self.accelerator.reduce(torch.from_numpy(x).to(self.device)).cpu().numpy() if self.size > 1 else x
+
+    def agree(self, well=True):
+        "Waits for all; ends this process without a word if another one, which has said why, is not well."
+        if self.sum(np.array([not well], np.int64))[0] and well: sys.exit(1)
+
+    @contextmanager
+    def first(self):
+        "The block is run by the first process, then by the others, quietly; if it fails there, it is not run by them."
+        if self.rank:
+            self.agree()
+            with redirect_stdout(None): yield
+            return
+        try: yield
+        except BaseException: self.agree(False); raise
+        self.agree()
+
+# %% ../nbs/50_train.ipynb #fc4a56ef
+@contextmanager
+def launched(
+    device:str='auto', # as for `pick_device`; of several processes each has a GPU of its own
+): # yields a `Team`
+    "The processes that `accelerate launch` started, or one alone."
+    if int(os.environ.get('WORLD_SIZE', 1)) < 2: yield Team(pick_device(device)); return
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+    # static_graph: some of the networks have weights that they do not use
+    made = Accelerator(cpu=device == 'cpu', mixed_precision='no', kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7)), DistributedDataParallelKwargs(static_graph=True)])
+    team = Team(made.device, made)
+    try:
+        with team.first(): pick_device(device)
+        yield team
+    except KeyboardInterrupt:
+        if team.rank: sys.exit(130)
+        raise
+    except RuntimeError as e:
+        if _LOST.search(str(e)): sys.exit(1)
+        raise
+    finally: made.end_training()
+
+_LOST = re.compile('gloo|nccl|Connection (closed|reset)', re.I) # as torch says that another process has ended
+
+# %% ../nbs/50_train.ipynb #735319cd
 @torch.no_grad()
 def predict_logits(
     model, data:ClipData, config:Config, device='cpu',
     batch_size:int=None, # None: as the configuration says
+    team:Team=None, # processes that take the batches in turn; None: this one alone
 )->np.ndarray: # float32 [clips, classes]
     "The model's answers for a part, in the order of its rows."
-    model.eval(); size = batch_size or config.batch_size*config.validation_batch_size_multiplier
-    return np.concatenate([model(*model_input(b, model, config, device)[0]).float().cpu().numpy() for b in batches(data, size, workers=config.workers)])
+    model.eval(); team, size = team or Team(device), batch_size or config.batch_size*config.validation_batch_size_multiplier
+    found = [model(*model_input(b, model, config, device)[0]).float().cpu().numpy() for b in batches(data, size, workers=config.workers, turn=slice(team.rank, None, team.size))]
+    if team.size == 1: return np.concatenate(found)
+    whole = np.zeros((len(data), model.num_classes), np.float32)
+    for k, logits in enumerate(found): start = (k*team.size + team.rank)*size; whole[start:start + len(logits)] = logits
+    return team.sum(whole)
 
 def scores(
     logits:np.ndarray, # float [clips, classes]
@@ -430,7 +508,7 @@ def load_state(path, modules:dict, optimizer)->dict:
     optimizer.load_state_dict({'state': moments, 'param_groups': state.pop('groups')})
     return state
 
-# %% ../nbs/50_train.ipynb #258cebab
+# %% ../nbs/50_train.ipynb #679503d3
 def seed_epoch(seed:int, epoch:int):
     "Seeds every generator that an epoch draws from; timm's Mixup uses NumPy's global one, its RandomErasing Python's."
     n = int(digest(seed, 'epoch', epoch), 16)
@@ -441,9 +519,19 @@ def criterion_of(config, mixing:bool):
     if mixing: return SoftTargetCrossEntropy()
     return JsdCrossEntropy(config.views, smoothing=config.smoothing) if config.jsd and config.views else LabelSmoothingCrossEntropy(config.smoothing)
 
-def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=lambda: None)->float: # mean loss
+def _dealt(data, config, order, team):
+    "The batches of an epoch. Of several processes each reads some in turn, and sends them to the others."
+    loader = batches(data, config.batch_size, True, torch.Generator().manual_seed(order), True, config.workers, config.sampling, slice(team.rank, None, team.size))
+    if team.size == 1: yield from loader; return
+    from accelerate.utils import broadcast
+    own, blank = iter(loader), [t.new_empty(config.batch_size*len(t), *t.shape[1:], device=team.device) for t in data[[0]]]
+    for k in range(len(data)//config.batch_size):
+        batch = [t.to(team.device).contiguous() for t in next(own)] if k % team.size == team.rank else blank
+        yield [broadcast(t, k % team.size) if t.numel() else t for t in batch]
+
+def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=lambda: None, team=None)->float: # mean loss
     "One pass over the training part."
-    seed_epoch(config.seed, epoch); model.train()
+    team = team or Team(device); net = team.net(model); seed_epoch(config.seed, epoch); model.train()
     mixing = config.mixes and not (config.mixup_off_epoch and epoch >= config.mixup_off_epoch)
     mix = SpeakerMixup(config.mixup, config.cutmix, config.cutmix_minmax, config.mixup_prob, config.mixup_switch_prob, config.mixup_mode,
                        label_smoothing=config.smoothing, num_classes=model.num_classes) if mixing else None
@@ -452,7 +540,7 @@ def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=la
     if config.alters: data = Altered(data, image_transform(config, model.img_size), config.cmap if config.in_chans == 3 else None, max(1, config.views), (config.seed, epoch))
     total, count = 0.0, 0
     # the last, smaller batch is left out, as in the reference; an odd one could not be mixed
-    for batch in batches(data, config.batch_size, True, torch.Generator().manual_seed(int(digest(config.seed, epoch), 16) % 2**63), True, config.workers, config.sampling):
+    for step, batch in enumerate(_dealt(data, config, int(digest(config.seed, epoch), 16) % 2**63, team)):
         inputs, target = model_input(batch, model, config, device, training=True)
         inputs = (erase(inputs[0]), *inputs[1:])
         if model.takes_speaker and not config.no_aug:
@@ -463,7 +551,8 @@ def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=la
         if mix:
             x, speaker, target = mix(inputs[0], inputs[1] if model.takes_speaker else inputs[0].new_zeros(len(target), 1), target)
             inputs = (x, speaker)[:len(inputs)]
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.amp and device.type == 'cuda'): loss = criterion(model(*inputs), target)
+        *inputs, target = (team.share(t, max(1, config.views)) for t in (*inputs, target))
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.amp), team.own(config.seed, epoch, step): loss = criterion(net(*inputs), target)
         if config.weights_regularization: loss = loss + head.abs().sum()
         if not torch.isfinite(loss): raise ConfigError('the training loss is not finite', value=f'epoch {epoch}', remedy=f'Lower the learning rate ({config.lr})')
         optimizer.zero_grad(); loss.backward()
@@ -471,9 +560,10 @@ def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=la
         optimizer.step()
         if ema is not None: ema.update(model)
         total += loss.item()*len(target); count += len(target); tick()
-    return total/count
+    total, count = team.sum(np.array([total, count]))
+    return float(total/count)
 
-# %% ../nbs/50_train.ipynb #7319931f
+# %% ../nbs/50_train.ipynb #0bfec1ac
 def same_run(
     folder, # of a run
     made:dict, # its provenance
@@ -501,30 +591,35 @@ def train(
     out, # the run folder
     device:str='auto',
     watch=None, # a part, such as the test, of which the UAR is written down after each epoch and nothing else is done with it
+    team:Team=None, # of `launched`, whose processes all call this; its device counts. None: this process alone
     **more, # further entries for `provenance.json`, such as the command
 )->Path: # the run folder
     "Trains, or goes on training, and keeps the weights of the best epoch on validation speakers."
-    out = Path(out); out.mkdir(parents=True, exist_ok=True); device = pick_device(device)
-    attrs = split.attrs
-    rows = pd.concat([p.rows for p in parts.values()]).drop_duplicates('clip')
-    known = checkpoint_ledger(config.initial_checkpoint, rows)
-    setting = max(config.setting if pca else 'inductive', setting_of([known] if known else [], split, rows), key=[*SETTINGS.values()].index)
-    made = provenance(**more, threads=torch.get_num_threads(), synthetic=bool(rows.synthetic.all()), model=config.model, classes=attrs['classes'], setting=setting, config_hash=config.hash,
-                      label_hash=attrs['label_hash'], split_hash=split_hash(split), **({'encoder': encoder_id(config.encoder, config.weights)} if pca else {}), split={k: v for k, v in attrs.items() if k not in ('classes', 'label_hash')})
-    if len(parts['train']) < config.batch_size: raise ConfigError('batch_size is larger than the training part', value=config.batch_size, remedy=f'It has {len(parts["train"])} rows')
-    try:
-        with FileLock(out/'.lock', timeout=0):
+    out, team = Path(out), team or Team(pick_device(device))
+    with ExitStack() as held:
+        with team.first():
+            out.mkdir(parents=True, exist_ok=True)
+            attrs = split.attrs
+            rows = pd.concat([p.rows for p in parts.values()]).drop_duplicates('clip')
+            known = checkpoint_ledger(config.initial_checkpoint, rows)
+            setting = max(config.setting if pca else 'inductive', setting_of([known] if known else [], split, rows), key=[*SETTINGS.values()].index)
+            made = provenance(**more, threads=torch.get_num_threads(), processes={'0': team.size}, synthetic=bool(rows.synthetic.all()), model=config.model, classes=attrs['classes'], setting=setting, config_hash=config.hash,
+                              label_hash=attrs['label_hash'], split_hash=split_hash(split), **({'encoder': encoder_id(config.encoder, config.weights)} if pca else {}), split={k: v for k, v in attrs.items() if k not in ('classes', 'label_hash')})
+            if len(parts['train']) < config.batch_size: raise ConfigError('batch_size is larger than the training part', value=config.batch_size, remedy=f'It has {len(parts["train"])} rows')
+            if config.batch_size % team.size: raise ConfigError(f'batch_size must be divisible by the number of processes, {team.size}', value=config.batch_size)
+            if not team.rank:
+                try: held.enter_context(FileLock(out/'.lock', timeout=0))
+                except Timeout: raise ConfigError('is in use by another process', file=out, remedy='Wait for it, or choose another folder') from None
             known = same_run(out, made)
             model = make_model(config, len(attrs['classes']), start=not (out/'resume.safetensors').exists())
             if not known:
                 if model.loaded is not None: made |= _write_loaded(model.loaded, out)
                 if pca: save_speaker_pca(pca, out/'speaker_pca.npz')
                 write_text(out/'args.yaml', yaml.safe_dump(asdict(config))); write_json(out/'provenance.json', made)
-            _fit(parts, config, model.to(device, memory_format=torch.channels_last if config.channels_last else torch.preserve_format), out, device, watch)
-    except Timeout: raise ConfigError('is in use by another process', file=out, remedy='Wait for it, or choose another folder') from None
+        _fit(parts, config, model.to(team.device, memory_format=torch.channels_last if config.channels_last else torch.preserve_format), out, team, watch)
     return out
 
-# %% ../nbs/50_train.ipynb #d0f020ce
+# %% ../nbs/50_train.ipynb #0f6ad1b1
 def make_optimizer(model, config):
     "timm's optimizer of a configuration, for the weights of a model."
     extra = {k: v for k, v in (('eps', config.opt_eps), ('betas', config.opt_betas)) if v is not None}
@@ -534,8 +629,15 @@ def make_schedule(config, optimizer, mode:str='max')->tuple: # timm's scheduler,
     "How the learning rate goes; `mode`: is a higher score of an epoch the better one, or `min` for a loss."
     return create_scheduler_v2(optimizer, **scheduler_kwargs(config) | {'plateau_mode': mode})
 
-def _fit(parts, config, model, out, device, watch):
+# %% ../nbs/50_train.ipynb #2a50e5b7
+def _write_processes(out, epoch, team):
+    "Into the provenance, if from this epoch on their number is another."
+    made = json.loads((out/'provenance.json').read_text()); told = made.setdefault('processes', {'0': 1})
+    if [*told.values()][-1] != team.size: told[str(epoch)] = team.size; write_json(out/'provenance.json', made)
+
+def _fit(parts, config, model, out, team, watch):
     "The epochs of `train`."
+    device = team.device
     optimizer = make_optimizer(model, config); scheduler, epochs = make_schedule(config, optimizer)
     ema = ModelEmaV3(model, config.model_ema_decay, use_warmup=True) if config.model_ema else None
     modules = {'model': model} | ({'ema': ema.module} if ema else {})
@@ -546,23 +648,31 @@ def _fit(parts, config, model, out, device, watch):
         history, start = state['history'], len(state['history'])
         scheduler.update_groups(scheduler.base_values)
         for h in history: scheduler.step(h['epoch'] + 1, score(h)) # what the rate is follows from what was
+    if team.sum(np.array([start]))[0] != start*team.size: raise ConfigError('is not the same folder for all processes', file=out, value=f'{start} epochs', remedy='Take one that all machines see')
+    with team.first():
+        if not team.rank and start < epochs: _write_processes(out, start, team)
     steps = len(parts['train'])//config.batch_size
-    with tqdm(total=epochs*steps, initial=start*steps, desc=out.name, unit='step', mininterval=1, disable=start >= epochs) as bar:
+    with tqdm(total=epochs*steps, initial=start*steps, desc=out.name, unit='step', mininterval=1, disable=start >= epochs or team.rank > 0) as bar:
         for epoch in range(start, epochs):
             began, lr = time.perf_counter(), optimizer.param_groups[0]['lr']
-            loss = train_epoch(model, parts['train'], config, optimizer, epoch, device, ema, bar.update)
+            loss = train_epoch(model, parts['train'], config, optimizer, epoch, device, ema, bar.update, team)
             judged = ema.module if ema else model
-            s = scores(predict_logits(judged, parts['validation'], config, device), parts['validation'].labels)
+            s = scores(predict_logits(judged, parts['validation'], config, device, team=team), parts['validation'].labels)
             history.append(dict(epoch=epoch, train_loss=loss, eval_loss=s['loss'], eval_top1=s['top1'], eval_uar=s['uar'], lr=lr, seconds=time.perf_counter() - began))
-            if watch is not None: history[-1]['test_uar'] = scores(predict_logits(judged, watch, config, device), watch.labels)['uar']
-            _keep_best(judged, sorted(history, key=score, reverse=True)[:config.checkpoint_hist], epoch, config.checkpoint_hist, out)
+            if watch is not None: history[-1]['test_uar'] = scores(predict_logits(judged, watch, config, device, team=team), watch.labels)['uar']
             scheduler.step(epoch + 1, score(history[-1]))
-            save_state(out/'resume.safetensors', modules, optimizer, {'history': history})
-            with atomic(out/'summary.csv') as tmp: pd.DataFrame(history).to_csv(tmp, index=False)
+            with team.first():
+                if not team.rank: _write_epoch(judged, modules, optimizer, history, score, config, out)
             bar.set_postfix(loss=f'{loss:.2f}', val_uar=f'{s["uar"]:.0f}%')
-    for name, fig in plot_curves(pd.DataFrame(history)).items() if config.save_graphs else ():
+    for name, fig in plot_curves(pd.DataFrame(history)).items() if config.save_graphs and not team.rank else ():
         with atomic(out/'graphs'/f'{name}.png') as tmp: fig.savefig(tmp)
         plt.close(fig)
+
+def _write_epoch(judged, modules, optimizer, history, score, config, out):
+    "The weights if they are among the best, the state to resume from, the summary."
+    _keep_best(judged, sorted(history, key=score, reverse=True)[:config.checkpoint_hist], len(history) - 1, config.checkpoint_hist, out)
+    save_state(out/'resume.safetensors', modules, optimizer, {'history': history})
+    with atomic(out/'summary.csv') as tmp: pd.DataFrame(history).to_csv(tmp, index=False)
 
 def _keep_best(model, best, epoch, hist, out):
     "Writes the weights of this epoch if it is among the best; of equal epochs the first is the better one."
