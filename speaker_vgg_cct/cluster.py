@@ -20,7 +20,7 @@ from joblib import parallel_config
 import speaker_vgg_cct
 from .core import ConfigError, SVCError, choose, digest, provenance
 
-# %% ../nbs/03_cluster.ipynb #42fd9f10
+# %% ../nbs/03_cluster.ipynb #2a0ffc08
 def _task(function, home, *args, **kwargs):
     with chdir(home), parallel_config('sequential'): return function(*args, **kwargs)
 
@@ -32,8 +32,12 @@ class Sent:
         func.items = [(partial(_task, f, os.getcwd()), args, kwargs) for f, args, kwargs in func.items]
         return super().submit(func, callback)
 
+    def effective_n_jobs(self, n_jobs): # with one worker, the others being lost perhaps, joblib would compute everything here
+        return max(2, super().effective_n_jobs(n_jobs))
+
     def retrieve_result_callback(self, out):
-        if isinstance(out, BaseException): # an error of a task's own comes in a wrapper
+        if isinstance(out, BaseException):
+            if type(out).__module__.split('.')[0] not in ('distributed', 'ray'): raise out # a task's own
             raise SVCError(f'the cluster gave a task up: {str(out).splitlines()[0]}', remedy="Look into the workers' logs (were they short of memory?). The same command goes on where it stopped")
         return super().retrieve_result_callback(out)
 
@@ -125,7 +129,7 @@ def _ray(address, wait):
     try: yield Ray(), _each_node, None
     finally: ray.shutdown()
 
-# %% ../nbs/03_cluster.ipynb #6dde1ace
+# %% ../nbs/03_cluster.ipynb #77082751
 BACKENDS = {'dask': _dask, 'ray': _ray}
 
 @dataclass(frozen=True)
@@ -156,4 +160,4 @@ def on_cluster(
         except ConfigError: raise
         except Exception as e: raise ConfigError(f'no {backend} cluster answers: {str(e).splitlines()[0] if str(e) else type(e).__name__}', value=address, remedy='Is it running, with workers? Can this machine reach it?') from None
         check_workers(run, [Path.cwd(), *read], written)
-        with parallel_config(found, n_jobs=-1): yield Cluster(found.effective_n_jobs(-1), again)
+        with parallel_config(found, n_jobs=-1): yield Cluster(super(Sent, found).effective_n_jobs(-1), again)
