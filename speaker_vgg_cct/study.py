@@ -23,7 +23,7 @@ from .results import append_runs, read_runs, result_row, run_name, save_aggregat
 from .split import make_split, split_hash
 from .train import Config, load_config, load_run, make_model, pick_device, predict_logits, threads, train
 
-# %% ../nbs/70_study.ipynb #aa7f03be
+# %% ../nbs/70_study.ipynb #ca4bff63
 STUDY_GROUPS = 'main', 'control', 'ablation'
 _of_split = 'augmentation', 'balance', 'validation'
 
@@ -39,7 +39,7 @@ class System:
     pretrain: str = None # target of `pretrain.pretrain`: start from weights that learned from the training corpora without labels
 
 def read_systems(
-    file, # YAML: `preset`, `options` over it, `split`, `seeds` by group, `systems` with their own options
+    file, # YAML: `preset`, `split`, `seeds` by group, `systems`
 )->list: # of `System`
     "The systems of a study; raises `ConfigError` for what is not understood, before anything is trained."
     file = Path(file)
@@ -49,7 +49,7 @@ def read_systems(
     if lacking: raise ConfigError('is no study', file=file, value=f'lacks {", ".join(sorted(lacking))}', remedy='See configs/study.yaml')
     found = []
     for name, own in study['systems'].items():
-        own = study.get('options', {}) | (own or {}); group = own.pop('group', 'ablation')
+        own = dict(own or {}); group = own.pop('group', 'ablation')
         if group not in STUDY_GROUPS or group not in study['seeds']: raise ConfigError(f'{name}: the group is not known, or has no seeds', file=file, value=group, remedy=f'Known: {", ".join(STUDY_GROUPS)}')
         seeds = study['seeds'][group]
         if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds): raise ConfigError('seeds must be a list of whole numbers', file=file, value=seeds)
