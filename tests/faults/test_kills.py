@@ -7,7 +7,7 @@ import pytest
 from stages import ONE_FAST, STAGES, product, start
 
 KILLS = 4 # of each stage
-MANY = 25 # of each stage, in the slow test
+MANY = 10 # of each stage, in the slow test
 SIGNALS = signal.SIGKILL, signal.SIGINT
 
 
