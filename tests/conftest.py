@@ -11,6 +11,11 @@ def pytest_configure(config):
     config.addinivalue_line('markers', 'slow: a minute or more, for `make test-slow`; what it covers is also tested, smaller, in the notebooks')
 
 
+def pytest_collection_modifyitems(items):
+    "The longest file first, so that at the end no process waits for the one that has it."
+    items.sort(key=lambda item: item.path.name != 'test_site.py')
+
+
 @pytest.fixture(scope='session')
 def shared():
     "The folder with `corpora/` and `golden/`; tests that need it skip where it is missing."

@@ -1,5 +1,9 @@
-"The site and the README: each page is made, each link and picture resolves, nothing comes from the network, and the text says what the program does."
+"The whole path as a user walks it, corpora, verbs, an experiment, a site, and twice the same; then that site and the README: each page is made, each link and picture resolves, nothing comes from the network, and the text says what the program does."
+import json
 import re
+import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -9,38 +13,129 @@ import pandas as pd
 import pytest
 import yaml
 from nbclient import NotebookClient
+from typer.main import get_command
+from typer.testing import CliRunner
 
+from speaker_vgg_cct.baselines import BASELINES, baseline_setting
+from speaker_vgg_cct.cli import app
 from speaker_vgg_cct.report import build_site, readme_text
-from speaker_vgg_cct.results import COLUMNS
+from speaker_vgg_cct.synth import build
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT/'nbs'
+MODEL = 'speaker_vgg_cct_end_to_end_2_7x2_112' # of the preset `quick`
 
 
-def shown(): return {p: p.read_bytes() for p in [NBS/'index.ipynb', NBS/'sidebar.yml', *NBS.glob('paper/*.ipynb')]}
+def cli(*args, status=0, cwd=ROOT):
+    code = 'from speaker_vgg_cct.cli import app; app()'
+    r = subprocess.run([sys.executable, '-c', code, *map(str, args)], cwd=cwd, capture_output=True, text=True)
+    assert r.returncode == status, f'{args}\n{r.stdout}\n{r.stderr}'
+    return r.stdout if status == 0 else r.stderr
 
 
-def made_up_run(corpus, uar, synthetic):
-    row = dict.fromkeys(COLUMNS, '') | dict(test_corpus=corpus, train_corpora='OTHER', task='4', system='made_up', setting='inductive', seed=0, n=10, speakers=2,
-                                            synthetic=synthetic, label_hash='h', split_hash='s', config_hash='c', command='made up')
-    return row | dict(uar=uar, uar_low=uar - 5, uar_high=uar + 5, accuracy=uar, macro_f1=uar) | {f'recall_{c}': uar for c in ('anger', 'happy', 'neutral', 'sad')}
+def checkout(): return {p: p.read_bytes() for p in [ROOT/'README.md', NBS/'sidebar.yml', *NBS.rglob('*.ipynb'), *(ROOT/'results').rglob('*.*')] if p.is_file() and '.ipynb_checkpoints' not in p.parts}
+
+
+def add_made_up_row(results):
+    "A row on real speech, beside those of the study that is committed, so that it stands in their table."
+    row = pd.read_csv(ROOT/'results'/'runs.csv', dtype=str, keep_default_na=False).iloc[[0]]
+    results.mkdir(parents=True)
+    row.assign(system='made_up', group='baseline', uar='47.9123', uar_low='42.9', uar_high='52.9', commit='none', command='made up').to_csv(results/'runs.csv', index=False)
+
+
+def of_this_run(results):
+    table = pd.read_csv(results/'runs.csv')
+    return table[table.system != 'made_up'].reset_index(drop=True)
 
 
 @pytest.fixture(scope='module')
-def site(tmp_path_factory):
-    "The whole site, on made-up results and a stand-in for an executed experiment."
-    tmp = tmp_path_factory.mktemp('site')
-    (tmp/'results').mkdir()
-    pd.DataFrame([made_up_run('SYNTH_A', 61.3, True), made_up_run('REAL', 47.9, False)]).to_csv(tmp/'results'/'runs.csv', index=False)
-    page = nbformat.v4.new_notebook(metadata={'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}, cells=[
-        nbformat.v4.new_markdown_cell('# Held out: SYNTH_A\n\n> A stand-in.'),
-        nbformat.v4.new_code_cell('out = "/home/somebody"', metadata={'tags': ['injected-parameters']}),
-        nbformat.v4.new_code_cell('#| echo: false\nshow()', outputs=[nbformat.v4.new_output('display_data', {'text/markdown': 'recalled **73.1**, as [the method](../paper/method.ipynb) says'})])])
-    nbformat.write(page, tmp/'page.ipynb')
-    before = shown()
-    home = build_site(tmp/'docs', {'SYNTH_A': tmp/'page.ipynb'}, [tmp/'results'], ROOT, tmp/'work')
-    assert shown() == before, 'building the site changed the notebooks'
-    return home
+def corpora(tmp_path_factory):
+    return build(tmp_path_factory.mktemp('corpora')/'small', sentences=2)
+
+
+@pytest.fixture(scope='module')
+def reported(corpora, tmp_path_factory):
+    "One `report` on small corpora, two of them held out, into a results folder in which a row on real speech stands already."
+    out = tmp_path_factory.mktemp('out')
+    add_made_up_row(out/'results'); before = checkout()
+    shown = cli('report', '--corpora', corpora, '--out', out, '--results', out/'results', '--preset', 'quick', '--epochs', 2, '--warmup-epochs', 1,
+                '--test-corpora', 'SYNTH_A,SYNTH_B', '--site', out/'site', '--device', 'cpu', '--jobs', 1)
+    assert checkout() == before, '`report` changed the notebooks or results of the checkout'
+    return out, shown
+
+
+def test_results_table(reported):
+    out, _ = reported
+    table = of_this_run(out/'results')
+    assert sorted(set(table.test_corpus)) == ['SYNTH_A', 'SYNTH_B'] and len(table) == 2*table.system.nunique()
+    assert {'chance', 'majority', 'speaker embedding + SVM', MODEL} <= set(table.system) <= {'chance', 'majority', *BASELINES, MODEL}
+    assert {s: set(t.setting) for s, t in table.groupby('system')} == {s: {baseline_setting(s) if s in BASELINES else 'inductive'} for s in table.system} and table.synthetic.all()
+    run = table[table.uar_low.notna()]
+    assert ((run.uar_low <= run.uar) & (run.uar <= run.uar_high)).all()
+    for _, row in run.iterrows():
+        recalls = row[[c for c in table if c.startswith('recall_')]]
+        assert recalls.mean() == pytest.approx(row.uar, abs=1e-3)
+
+
+def test_run_folder_agrees_with_the_table(reported):
+    out, _ = reported
+    table = of_this_run(out/'results')
+    folders = [f.parent for f in out.rglob('performance.yaml')]
+    assert len(folders) == 2
+    for folder in folders:
+        made, scored = json.loads((folder/'provenance.json').read_text()), yaml.safe_load((folder/'performance.yaml').read_text())
+        row = table[(table.split_hash == made['split_hash']) & (table.config_hash == made['config_hash'])].iloc[0]
+        assert row.uar == scored['uar'] and row.test_corpus == made['split']['test_corpus']
+        assert {'args.yaml', 'summary.csv', 'model_best.safetensors', 'predictions.csv', 'conf_matrix.png', 'graphs'} <= {f.name for f in folder.iterdir()}
+        guessed = pd.read_csv(folder/'predictions.csv')
+        assert set(guessed.corpus) == {row.test_corpus} and (guessed.truth == guessed.prediction).mean()*100 == pytest.approx(scored['accuracy'], abs=1e-3)
+
+
+def test_site_has_a_page_for_each_held_out_corpus(reported):
+    out, shown = reported
+    assert str(out/'site'/'index.html') in shown
+    table = of_this_run(out/'results')
+    for name in ('SYNTH_A', 'SYNTH_B'):
+        page = (out/'site'/'held_out'/f'{name}-seed0.html').read_text()
+        uar = table[(table.test_corpus == name) & (table.system == MODEL)].uar.iloc[0]
+        assert f'UAR <strong>{uar:.1f} %</strong>' in page and 'synthetic' in page.lower()
+
+
+def test_again_gives_the_same_and_adds_nothing(reported, corpora, tmp_path):
+    "The same command in another folder gives the same table; in the same folder it trains nothing and adds no row."
+    out, _ = reported
+    before = (out/'results'/'runs.csv').read_text()
+    options = ('--corpora', corpora, '--preset', 'quick', '--epochs', 2, '--warmup-epochs', 1, '--device', 'cpu', '--jobs', 1, '--test-corpus', 'SYNTH_A')
+    cli('experiment', '--out', out, '--results', out/'results', *options)
+    assert (out/'results'/'runs.csv').read_text() == before
+    cli('experiment', '--out', tmp_path, '--results', tmp_path/'results', *options)
+    old, new = of_this_run(out/'results'), of_this_run(tmp_path/'results')
+    old = old[old.test_corpus == 'SYNTH_A'].reset_index(drop=True).drop(columns='command')
+    pd.testing.assert_frame_equal(old, new.drop(columns='command'))
+
+
+def test_a_projection_that_saw_the_test_corpus_is_marked(reported, corpora, tmp_path):
+    "The reference's way, on request: every output says that it is transductive."
+    shutil.copytree(reported[0]/'features', tmp_path/'features') # computed once
+    page = cli('experiment', '--test-corpus', 'SYNTH_A', '--corpora', corpora, '--out', tmp_path, '--results', tmp_path/'results', '--preset', 'quick',
+               '--epochs', 1, '--warmup-epochs', 0, '--fit-on', 'all', '--device', 'cpu', '--jobs', 1).strip().splitlines()[-1]
+    assert of_this_run(tmp_path/'results').set_index('system').setting[MODEL] == 'transductive'
+    assert yaml.safe_load(next(tmp_path.rglob('performance.yaml')).read_text())['setting'] == 'transductive'
+    assert '**transductive**' in Path(page).read_text() and '**inductive**' not in Path(page).read_text()
+
+
+def test_an_error_in_the_notebook_is_the_commands(corpora, tmp_path):
+    shown = cli('experiment', '--test-corpus', 'SYNTH_D', '--corpora', corpora, '--out', tmp_path, '--results', tmp_path/'results', status=1)
+    assert 'error: ' in shown and 'SplitError: unknown test corpus' in shown and 'Traceback' not in shown
+    assert not (tmp_path/'results'/'runs.csv').exists() and list(tmp_path.rglob('*.failed.ipynb'))
+
+
+def test_errors_are_one_line(tmp_path):
+    (tmp_path/'empty').mkdir()
+    for args in (('corpora', tmp_path/'empty', '--out', tmp_path/'o'), ('train', tmp_path), ('eval', tmp_path, '--data-test-path', tmp_path)):
+        r = CliRunner().invoke(app, list(map(str, args)))
+        assert r.exit_code == 1 and r.stderr.startswith('error: ') and 'Traceback' not in r.output and str(tmp_path) in r.stderr
+    assert not (tmp_path/'empty').stat().st_nlink > 2
 
 
 class Page(HTMLParser):
@@ -60,11 +155,15 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope='module')
+def site(reported): return reported[0]/'site'
+
+
+@pytest.fixture(scope='module')
 def pages(site): return {p: Page(p.read_text(encoding='utf-8')) for p in sorted(site.rglob('*.html'))}
 
 
 def test_each_page_is_made(site, pages):
-    wanted = {'index', *(f'paper/{p}' for p in ('method', 'corpora', 'results', 'comparison', 'ablation', 'enrolment', 'selection', 'calibration', 'learnt', 'encoders', 'cost', 'latency', 'speed', 'reference', 'reliability')), 'held_out/SYNTH_A', *(p.stem for p in NBS.glob('[0-9]*.ipynb'))}
+    wanted = {'index', *(f'paper/{p}' for p in ('method', 'corpora', 'results', 'comparison', 'ablation', 'enrolment', 'selection', 'calibration', 'learnt', 'encoders', 'cost', 'latency', 'speed', 'reference', 'reliability')), 'held_out/SYNTH_A-seed0', 'held_out/SYNTH_B-seed0', *(p.stem for p in NBS.glob('[0-9]*.ipynb'))}
     assert {p.relative_to(site).with_suffix('').as_posix() for p in pages} == wanted
     for p in pages: assert len(p.read_text(encoding='utf-8')) > 3000, f'{p} is nearly empty'
 
@@ -95,12 +194,28 @@ def test_nothing_is_loaded_from_the_network(site, pages):
         assert not [u for u in re.findall(r'(?:@import|url\()\s*["\']?([^"\')\s]+)', css.read_text(encoding='utf-8')) if remote(u)], css
 
 
-def test_numbers_come_from_the_given_results(site):
+def test_numbers_come_from_the_given_results(reported, site):
     text = (site/'paper'/'results.html').read_text(encoding='utf-8')
-    assert '61.3' in text and '47.9' in text and 'Synthetic voices' in text and 'they say nothing about people' in text
-    assert '47.9' in (site/'index.html').read_text(encoding='utf-8')
+    synthetic = text[text.index('Synthetic voices'):]
+    assert 'they say nothing about people' in synthetic
+    for uar in of_this_run(reported[0]/'results').uar: assert f'{uar:.1f}' in synthetic
+    for page in (text[:text.index('Synthetic voices')], (site/'index.html').read_text(encoding='utf-8')):
+        row = re.search(r'<tr\b[^>]*>(?:(?!</tr>).)*made_up.*?</tr>', page, re.S)
+        assert row and '47.9 [43, 53]' in row[0], 'the given row does not stand in a table on real speech'
+
+
+def test_a_held_out_page_shows_what_was_run_and_no_parameters(tmp_path):
+    "A checkout of two pages, and a stand-in for an executed experiment."
+    nbs, md = tmp_path/'checkout'/'nbs', nbformat.v4.new_markdown_cell
+    write = lambda path, *cells: (path.parent.mkdir(parents=True, exist_ok=True), nbformat.write(nbformat.v4.new_notebook(cells=list(cells), metadata={
+        'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}), path))
+    write(nbs/'index.ipynb', md('# Home\n\n> A stand-in.')); write(nbs/'paper'/'method.ipynb', md('# Method\n\n> A stand-in.'))
+    for f in ('nbs/sidebar.yml', 'nbs/_quarto.yml', 'settings.ini', '_quarto.yml'): shutil.copy(ROOT/f, nbs.parent/f)
+    write(tmp_path/'page.ipynb', md('# Held out: SYNTH_A\n\n> A stand-in.'), nbformat.v4.new_code_cell('out = "/home/somebody"', metadata={'tags': ['injected-parameters']}),
+          nbformat.v4.new_code_cell('#| echo: false\nshow()', outputs=[nbformat.v4.new_output('display_data', {'text/markdown': 'recalled **73.1**, as [the method](../paper/method.ipynb) says'})]))
+    site = build_site(tmp_path/'site', {'SYNTH_A': tmp_path/'page.ipynb'}, [], nbs.parent, tmp_path/'work')
     held_out = (site/'held_out'/'SYNTH_A.html').read_text(encoding='utf-8')
-    assert '73.1' in held_out and '/home/somebody' not in held_out and 'href="../paper/method.html"' in held_out
+    assert '73.1' in held_out and '/home/somebody' not in held_out and 'href="../paper/method.html"' in held_out and (site/'paper'/'method.html').exists()
 
 
 def test_names_are_linked_to_where_they_are_explained(site):
@@ -121,9 +236,7 @@ def test_home_page_shows_the_results_that_are_committed(tmp_path):
 
 
 def test_the_page_on_the_reference_names_options_that_exist():
-    typer_main = pytest.importorskip('typer.main')
-    from speaker_vgg_cct.cli import app
-    verbs = typer_main.get_command(app).commands
+    verbs = get_command(app).commands
     options = {name: {o for p in c.params for o in (*p.opts, *p.secondary_opts)} for name, c in verbs.items()}
     text = '\n'.join(c.source for c in nbformat.read(NBS/'paper'/'reference.ipynb', as_version=4).cells)
     checked = 0
