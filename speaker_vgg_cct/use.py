@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'Model', 'Device', 'Enrol', 'main', 'verb', 'start', 'recogniser', 'predict', 'listen', 'demo']
 
-# %% ../nbs/85_use.ipynb #17286c09
+# %% ../nbs/85_use.ipynb #6fe79a68
 import csv, io, json, sys
 from functools import wraps
 from pathlib import Path
@@ -14,14 +14,18 @@ from typing import Annotated, Optional
 import typer
 from tqdm import tqdm
 
+from . import __version__
 from .core import UNWRITABLE, AudioError, ConfigError, SVCError
 
-# %% ../nbs/85_use.ipynb #32b2a5b0
+# %% ../nbs/85_use.ipynb #8c093512
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode='markdown',
                   help='Cross-corpus speech emotion recognition: from folders of speech to a report, and from a clip to its emotion. `speaker-vgg-cct VERB --help` shows an example of each verb.')
 
+def _version(asked):
+    if asked: typer.echo(f'speaker-vgg-cct {__version__}'); raise typer.Exit()
+
 @app.callback()
-def main(): pass # a command with verbs, even while there is only one
+def main(version:Annotated[bool, typer.Option('--version', callback=_version, is_eager=True, help='The version, and nothing else')] = False): pass
 
 def verb(f):
     "Registers `f` as a verb whose user errors end with one line and status 1."
@@ -42,7 +46,7 @@ Enrol = Annotated[Optional[list[Path]], typer.Option(help='File or folder of the
 
 def start():
     "What the command `speaker-vgg-cct` calls: for its own verbs this module alone is loaded."
-    if sys.argv[1:2] not in [[c.name] for c in app.registered_commands]: import speaker_vgg_cct.cli # registers the others
+    if sys.argv[1:2] not in [['--version'], *([c.name] for c in app.registered_commands)]: import speaker_vgg_cct.cli # registers the others
     app()
 
 def recogniser(model, device='cpu', runtime='auto', enrol=None):

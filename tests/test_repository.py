@@ -1,0 +1,37 @@
+"What stands in more than one place says the same: version, citation, workflow, notes of the version."
+import re
+from configparser import ConfigParser
+from pathlib import Path
+
+import yaml
+
+import speaker_vgg_cct
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def settings():
+    ini = ConfigParser(delimiters=['='])
+    ini.read(ROOT/'settings.ini', encoding='utf-8')
+    return ini['DEFAULT']
+
+
+def test_one_version():
+    version = settings()['version']
+    assert speaker_vgg_cct.__version__ == version == str(yaml.safe_load((ROOT/'CITATION.cff').read_text())['version'])
+    notes = re.findall(r'^## (\S+)$', (ROOT/'CHANGELOG.md').read_text(), re.M)
+    assert notes[0] == version and len(set(notes)) == len(notes)
+
+
+def test_the_workflow_runs_what_continuous_integration_runs():
+    workflow = yaml.safe_load((ROOT/'.github'/'workflows'/'test.yml').read_text())
+    steps = workflow['jobs']['test']['steps']
+    assert steps[-1] == {'run': 'bash .ci/run'}
+    assert [s['with']['python-version'] for s in steps if 'setup-python' in s.get('uses', '')] == [settings()['min_python']]
+
+
+def test_what_is_told_to_contributors_exists():
+    told = (ROOT/'CONTRIBUTING.md').read_text()
+    targets = set(re.findall(r'^([a-z-]+):', (ROOT/'Makefile').read_text(), re.M))
+    assert set(re.findall(r'`?make ([a-z-]+)', told)) - {'sure'} <= targets
+    for file in re.findall(r'(?:tests|nbs|configs)/[\w/.]+\.(?:py|ipynb|yaml)', told): assert (ROOT/file).exists(), file
