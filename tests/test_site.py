@@ -116,7 +116,7 @@ def test_again_gives_the_same_and_adds_nothing(reported, corpora, tmp_path):
 
 def test_a_projection_that_saw_the_test_corpus_is_marked(reported, corpora, tmp_path):
     "The reference's way, on request: every output says that it is transductive."
-    shutil.copytree(reported[0]/'features', tmp_path/'features') # computed once
+    shutil.copytree(reported[0]/corpora.name/'features', tmp_path/corpora.name/'features') # computed once
     page = cli('experiment', '--test-corpus', 'SYNTH_A', '--corpora', corpora, '--out', tmp_path, '--results', tmp_path/'results', '--preset', 'quick',
                '--epochs', 1, '--warmup-epochs', 0, '--fit-on', 'all', '--device', 'cpu', '--jobs', 1).strip().splitlines()[-1]
     assert of_this_run(tmp_path/'results').set_index('system').setting[MODEL] == 'transductive'
