@@ -2,6 +2,7 @@
 import json
 from pathlib import Path
 
+import joblib
 import nbformat
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ PAGE = Path(__file__).resolve().parent.parent/'nbs'/'paper'/'speed.ipynb'
 def measured(tmp_path_factory):
     "Everything once; what would start a process runs in this one, and the command, which tests of its own have, does nothing."
     folder, called, told = tmp_path_factory.mktemp('bench'), [], []
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, joblib.parallel_config('sequential'): # nor does joblib start processes
         patch.setattr(bench, 'child', lambda name, *args: json.loads(json.dumps(getattr(bench, name)(*args, 1))))
         patch.setattr(bench, 'command', lambda *args: called.append(args[0]))
         table = run_bench(folder/'bench.csv', folder/'work', size=TINY, command='made for a test', tell=told.append)
