@@ -41,7 +41,7 @@ test: $(ENV) export-check ## check that notebooks and modules agree, then run th
 test-slow: $(ENV) ## run the tests that take a minute or more
 	OMP_NUM_THREADS=1 PYTHONFAULTHANDLER=1 $(BIN)/pytest -q -m slow -n 2 --dist loadfile --no-loadscope-reorder tests
 
-reliability: $(ENV) ## run all tests of faults and security, and write what they tried to results/trials.csv: long
+reliability: $(ENV) $(BASE)fuzz ## run all tests of faults and security, and write what they tried to results/trials.csv: long
 	@rm -f _build/reliability.xml
 	-OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --junitxml _build/reliability.xml tests/faults tests/security
 	$(BIN)/python tests/trials.py _build/reliability.xml results/trials.csv

@@ -104,15 +104,19 @@ def draw(
     f = io.BytesIO(); fig.savefig(f, format='jpeg', dpi=100, pil_kwargs=dict(quality=75)); plt.close(fig)
     return f.getvalue()
 
-# %% ../nbs/82_bench.ipynb #02f2945f
+# %% ../nbs/82_bench.ipynb #bdb02a90
+def _changes()->dict: # kind of augmentation → nlpaug's class for it
+    import nlpaug.augmenter.audio as audio, nlpaug.augmenter.spectrogram as spectrogram # the extra `bench`
+    return {'loud': audio.LoudnessAug, 'noise': audio.NoiseAug, 'speed': audio.SpeedAug, 'pitch': partial(audio.PitchAug, SAMPLE_RATE, factor=(2, 3)), 'shift': partial(audio.ShiftAug, SAMPLE_RATE),
+            'norm': audio.NormalizeAug, 'mask': partial(spectrogram.TimeMaskingAug, coverage=.1), 'maskfreq': spectrogram.FrequencyMaskingAug}
+
 def drawn_clip(
     file, # of a clip
     kinds=KINDS, # of augmentation
 )->list: # of bytes, JPEGs: the clip's, then its augmented copies'
     "A clip and its copies in the way of the published program, by librosa, nlpaug and matplotlib."
-    import librosa, nlpaug.augmenter.audio as audio, nlpaug.augmenter.spectrogram as spectrogram
-    change = {'loud': audio.LoudnessAug, 'noise': audio.NoiseAug, 'speed': audio.SpeedAug, 'pitch': partial(audio.PitchAug, SAMPLE_RATE, factor=(2, 3)), 'shift': partial(audio.ShiftAug, SAMPLE_RATE),
-              'norm': audio.NormalizeAug, 'mask': partial(spectrogram.TimeMaskingAug, coverage=.1), 'maskfreq': spectrogram.FrequencyMaskingAug}
+    import librosa
+    change = _changes() if kinds else {}
     power = lambda y, sr, **how: librosa.feature.melspectrogram(y=y, sr=sr, n_mels=128, fmax=8000, **how)
     drawn = lambda p: draw(librosa.power_to_db(p, ref=np.max))
     y = librosa.effects.trim(librosa.load(file, sr=SAMPLE_RATE)[0])[0]; clean = dict(n_fft=400, hop_length=160, window='hamming')
