@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of the reader of bundles: whatever the bytes are, a model or one typed error.
 
-`python tests/security/fuzz_bundle.py -runs=20000` (needs `pip install atheris`; other arguments are libFuzzer's).
+`python tests/security/fuzz_bundle.py -runs=5000` (needs the extra `fuzz`; other arguments are libFuzzer's).
 """
 import json
 import sys

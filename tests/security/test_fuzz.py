@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-RUNS = 20000
+RUNS = 5000
 
 
 @pytest.mark.slow
