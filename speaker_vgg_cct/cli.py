@@ -9,7 +9,7 @@ __all__ = ['DatasetsDir', 'Out', 'Jobs', 'Backend', 'Address', 'SHORT', 'PANELS'
            'run_experiment', 'places', 'experiment', 'report', 'study', 'rerun', 'pretrain', 'bundle', 'latency',
            'bench']
 
-# %% ../nbs/90_cli.ipynb #adbd5027
+# %% ../nbs/90_cli.ipynb #0d3d45c8
 import inspect, re, shlex, shutil, sys, tempfile
 from contextlib import contextmanager
 from dataclasses import fields
@@ -30,7 +30,7 @@ from .baselines import store_egemaps
 from .bench import SECTIONS, Size, aims_shown, run_bench
 from .bundle import make_bundle
 from .cluster import on_cluster
-from .core import ConfigError, SVCError, StoreError, atomic, choose, in_parallel
+from .core import ConfigError, SVCError, StoreError, atomic, choose, digest, hash_file, in_parallel, this_program, write_text
 from .corpora import label_counts, load_manifest, read_corpora, save_manifest
 from .cost import machine
 from .data import prepare, speakers_of, store_voices
@@ -39,6 +39,7 @@ from .latency import MODELS, latency_table
 from .pretrain import pretrain as pretrain_run, store_contours, unlabelled
 from .recognizer import RUNTIMES, read_bundle
 from .report import build_site, project_root, read_notebook, to_markdown, write_notebook
+from .results import read_table
 from .speaker import fit_speaker_pca, plot_voices, save_speaker_pca, voice_map
 from .spectrogram import PictureParams, log_mel, picture, trim_silence
 from .split import load_split, make_split, save_split, split_folder
@@ -47,8 +48,12 @@ from .synth import build
 from .train import ALIASES, FILES, Config, kinds, launched, load_config, load_run, make_model, train as train_run
 from .use import Device, app, verb
 
-# %% ../nbs/90_cli.ipynb #6abec895
-def told()->str: "The command as it was given."; return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+# %% ../nbs/90_cli.ipynb #de315578
+def told()->str:
+    "The command as it was given, for the provenance, less where it writes, which says nothing of how."
+    return _without_places(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+
+def _without_places(command): return re.sub(r" --(out|results|site)[ =]('[^']*'|\S+)", '', command)
 
 # the options that several verbs share
 DatasetsDir = Annotated[Path, typer.Option(help='Folder of corpora, one folder each')]
@@ -291,21 +296,32 @@ def eval_(
     m = evaluate(model_path, _parts(s, table, config, features, jobs, pca)[0]['test'], device, to, batch_size, **options)
     for k, v in m.items(): typer.echo(f'{k:24}{v:8.2f}' if isinstance(v, float) else f'{k:24}{v:8}')
 
-# %% ../nbs/90_cli.ipynb #dc06da60
+# %% ../nbs/90_cli.ipynb #66ec3a69
+def _stamps(files): return sorted((str(f), *(getattr(f.stat(), k) for k in ('st_size', 'st_mtime_ns'))) for f in map(Path, files) if f.is_file())
+
+def _made_of(notebook, given:dict)->str:
+    "A digest of what an executed notebook comes from and of what its run left behind; only what cannot change its content is left out."
+    how, out, corpus, seed = {k: v for k, v in given.items() if k not in ('command', 'jobs')}, Path(given['out']), given['test_corpus'], given['seed']
+    rows = read_table(given['results']); rows = rows[(rows.test_corpus == corpus) & (rows.seed.astype(str) == str(seed))]
+    files = [given['preset'], *(project_root()/'configs').glob('*.yaml'), *(given['options'].get(k, '') for k in FILES), *Path(given['corpora']).rglob('*')]
+    return digest(hash_file(notebook), how, this_program(), _stamps(files), rows.astype(str).values.tolist(), _stamps((out/'train').glob(f'*/{corpus}/**/*-seed{seed}/*')))
+
 def run_experiment(
     test_corpus:str, corpora, out, results, preset, options:dict,
     seed:int=0,
     command:str=None, # for the provenance; None: the one that this process was started with
     **parameters, # the others of `nbs/experiments/cross_corpus.ipynb`
 )->Path: # the executed notebook
-    "Runs the cross-corpus notebook for one held-out corpus."
-    import papermill; from nbclient.exceptions import DeadKernelError # slow to import
+    "Runs the cross-corpus notebook for one held-out corpus, if its page does not stand already."
     out = Path(out).resolve(); page = out/'pages'/f'{test_corpus}-seed{seed}.ipynb'; page.parent.mkdir(parents=True, exist_ok=True)
     notebook = project_root()/'nbs'/'experiments'/'cross_corpus.ipynb'
     if Path(preset).is_file(): preset = Path(preset).resolve() # the notebook runs elsewhere
     options = options | {k: str(Path(options[k]).resolve()) for k in FILES if k in options}
-    given = dict(preset=str(preset), corpora=str(Path(corpora).resolve()) if corpora else None, out=str(out), results=str(Path(results).resolve()), test_corpus=test_corpus, options=options, seed=seed,
+    given = dict(preset=str(preset), corpora=str(Path(corpora).resolve()), out=str(out), results=str(Path(results).resolve()), test_corpus=test_corpus, options=options, seed=seed,
                  command=command or told(), **parameters)
+    made = page.with_name(f'.{page.stem}.made')
+    if page.exists() and made.exists() and made.read_text() == _made_of(notebook, given): return page
+    import papermill; from nbclient.exceptions import DeadKernelError # slow to import
     with atomic(page) as t:
         try: papermill.execute_notebook(str(notebook), str(t), given, kernel_name='python3', cwd=str(notebook.parent), stderr_file=sys.stderr, extra_arguments=['--log-level=CRITICAL'])
         except papermill.PapermillExecutionError as e:
@@ -313,6 +329,7 @@ def run_experiment(
             raise SVCError(f'the experiment failed: {e.ename}: {e.evalue}', file=page.with_suffix('.failed.ipynb'), remedy='Open it: the cell that failed is marked') from None
         except DeadKernelError: raise SVCError('the experiment was stopped from outside', file=test_corpus, remedy='The same command goes on where it stopped') from None
         _finish(t, f'{test_corpus} held out, seed {seed}')
+    write_text(made, _made_of(notebook, given))
     return page
 
 def _finish(page, title):
@@ -323,7 +340,7 @@ def _finish(page, title):
         if c.cell_type == 'code': c.outputs = [o for o in c.outputs if o.get('name') != 'stderr']
     write_notebook(nb, page)
 
-# %% ../nbs/90_cli.ipynb #38564c15
+# %% ../nbs/90_cli.ipynb #65a7c116
 Corpora = Annotated[Optional[Path], typer.Option(help='Folder of corpora; without it the synthetic ones are built')]
 Task = Annotated[str, typer.Option(help='4, 3 or all')]
 Preset = Annotated[Optional[str], typer.Option(help='quick, cpu, paper or a YAML file; default: cpu, for synthetic corpora quick')]
@@ -381,7 +398,7 @@ def report(
         names = sorted(table.corpus.unique()) if test_corpora == 'all' else [c.strip() for c in test_corpora.split(',')]
         if backend: store_features([System('', 'main', preset, numbers, options, split)], table, names, out/'features', jobs)
         cells = [(name, seed) for seed in numbers for name in names]
-        def run(cell): return run_experiment(cell[0], corpora, out, results, preset, options, cell[1], command, device=device, jobs=1 if backend else jobs, **split)
+        def run(cell): return run_experiment(cell[0], corpora, out, results, preset, options, cell[1], command, train_corpora='all', device=device, jobs=1 if backend else jobs, **split)
         pages = {f'{name}-seed{seed}': page for page, (name, seed) in zip(each(run, _aloud(cells)), cells)}
     home = build_site(site, pages, [project_root()/'results', results])
     typer.echo(f'results: {results/"runs.csv"}\nsite: open {Path(home).resolve()/"index.html"}')

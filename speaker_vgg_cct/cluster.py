@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['BACKENDS', 'Sent', 'worker_state', 'check_workers', 'Cluster', 'on_cluster']
 
-# %% ../nbs/03_cluster.ipynb #7c2dd034
-import os, platform, socket, tempfile
+# %% ../nbs/03_cluster.ipynb #e52c7808
+import os, socket, tempfile
 from contextlib import ExitStack, chdir, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +17,7 @@ import librosa, numpy as np
 from filelock import FileLock, Timeout
 from joblib import parallel_config
 
-import speaker_vgg_cct
-from .core import ConfigError, SVCError, choose, digest, provenance
+from .core import ConfigError, SVCError, choose, this_program
 
 # %% ../nbs/03_cluster.ipynb #2a0ffc08
 def _task(function, home, *args, **kwargs):
@@ -41,11 +40,7 @@ class Sent:
             raise SVCError(f'the cluster gave a task up: {str(out).splitlines()[0]}', remedy="Look into the workers' logs (were they short of memory?). The same command goes on where it stopped")
         return super().retrieve_result_callback(out)
 
-# %% ../nbs/03_cluster.ipynb #45e11dbf
-def _versions():
-    code = digest(*(f.read_bytes() for f in sorted(Path(speaker_vgg_cct.__file__).parent.glob('*.py'))))
-    return provenance()['versions'] | {'python': '.'.join(platform.python_version_tuple()[:2]), 'code': code}
-
+# %% ../nbs/03_cluster.ipynb #ce874768
 def _could_take(lock):
     try:
         with FileLock(lock, timeout=0): return True
@@ -58,16 +53,16 @@ def worker_state(
     "What a worker computes with and sees; runs there."
     y = np.sin(np.arange(16000, dtype=np.float32)); librosa.effects.trim(librosa.effects.pitch_shift(y, sr=16000, n_steps=2)) # Numba compiles
     unseen = [str(p) for p in (*paths, *(Path(l).parent for l in locks)) if not Path(p).exists()]
-    return {'versions': _versions(), 'unseen': unseen, 'not_locked': [] if unseen else [str(l) for l in locks if _could_take(l)]}
+    return {'versions': this_program(), 'unseen': unseen, 'not_locked': [] if unseen else [str(l) for l in locks if _could_take(l)]}
 
-# %% ../nbs/03_cluster.ipynb #1f994826
+# %% ../nbs/03_cluster.ipynb #8c65665e
 def check_workers(
     run, # calls a function on every worker: function, args → dict of worker → answer
     read=(), # paths that every worker must see
     written=(), # folders that every worker must see and lock files in; they are made
 ):
     "Raises `ConfigError` for a worker that would compute something else, or elsewhere."
-    here = _versions()
+    here = this_program()
     with ExitStack() as stack:
         def hold(folder):
             Path(folder).mkdir(parents=True, exist_ok=True)

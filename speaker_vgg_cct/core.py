@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EMOTIONS', 'SYNONYMS', 'TASKS', 'UNWRITABLE', 'SVCError', 'CorpusError', 'AudioError', 'SplitError', 'LeakageError',
            'ConfigError', 'StoreError', 'choose', 'emotion_name', 'Task', 'digest', 'hash_file', 'get_task', 'make_rng',
-           'atomic', 'write_text', 'write_json', 'in_parallel', 'git_commit', 'provenance']
+           'atomic', 'write_text', 'write_json', 'in_parallel', 'git_commit', 'provenance', 'this_program']
 
 # %% ../nbs/00_core.ipynb #1dbdb80e
 import errno, hashlib, json, os, platform, re, reprlib, subprocess, tempfile
@@ -202,3 +202,9 @@ def provenance(
         except metadata.PackageNotFoundError: return None
     return {'commit': git_commit(), 'python': platform.python_version(), 'platform': platform.platform(),
             'cpus': os.cpu_count(), 'versions': {p: version(p) for p in packages}, **extra}
+
+# %% ../nbs/00_core.ipynb #ed160ec2
+def this_program()->dict: # package → version, `python`, and `code`, a digest
+    "What computes here: versions of what results depend on, and the code of this package."
+    code = digest(*(f.read_bytes() for f in sorted(_here.glob('*.py'))))
+    return provenance()['versions'] | {'python': '.'.join(platform.python_version_tuple()[:2]), 'code': code}

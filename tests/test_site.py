@@ -104,10 +104,11 @@ def test_site_has_a_page_for_each_held_out_corpus(reported):
 def test_again_gives_the_same_and_adds_nothing(reported, corpora, tmp_path):
     "The same command in another folder gives the same table; in the same folder it trains nothing and adds no row."
     out, _ = reported
-    before = (out/'results'/'runs.csv').read_text()
+    before, page = (out/'results'/'runs.csv').read_text(), out/corpora.name/'pages'/'SYNTH_A-seed0.ipynb'
+    stamp = page.stat().st_mtime_ns
     options = ('--corpora', corpora, '--preset', 'quick', '--epochs', 2, '--warmup-epochs', 1, '--device', 'cpu', '--jobs', 1, '--test-corpus', 'SYNTH_A')
     cli('experiment', '--out', out, '--results', out/'results', *options)
-    assert (out/'results'/'runs.csv').read_text() == before
+    assert (out/'results'/'runs.csv').read_text() == before and page.stat().st_mtime_ns == stamp
     cli('experiment', '--out', tmp_path, '--results', tmp_path/'results', *options)
     old, new = of_this_run(out/'results'), of_this_run(tmp_path/'results')
     old = old[old.test_corpus == 'SYNTH_A'].reset_index(drop=True).drop(columns='command')
