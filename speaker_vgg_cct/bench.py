@@ -19,12 +19,11 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, psutil, soundfile as sf, torch
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 from .audio import SAMPLE_RATE, load_audio
 from .audit import full_audit
 from .augment import GROUPS, KINDS, augmented_log_mel
-from .core import ConfigError, StoreError, atomic, choose, in_parallel, make_rng, write_json, write_text
+from .core import ConfigError, StoreError, atomic, choose, make_rng, write_json, write_text
 from .corpora import load_manifest, read_corpora, save_manifest
 from .cost import machine, passes, plain_attention, some_input
 from .data import batches, prepare, seeded, store_pictures, store_voices
@@ -32,7 +31,7 @@ from .evaluate import evaluate, judge
 from .speaker import Resemblyzer
 from .spectrogram import log_mel, picture, trim_silence
 from .split import load_split, make_split, save_split
-from .synth import EMOTION_PROSODY, RECORDINGS, build, clip
+from .synth import EMOTION_PROSODY, build, clip
 from .train import load_config, make_model, make_optimizer, model_input, predict_logits, threads, train, train_epoch
 
 # %% ../nbs/82_bench.ipynb #ac3ca200

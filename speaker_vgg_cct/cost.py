@@ -13,7 +13,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import matplotlib.pyplot as plt, pandas as pd
-import timm, torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -194,7 +193,7 @@ def step_cost(
     def ms(run): return pd.Series([_milliseconds(run, None, 'ours', sync) for _ in range(3 + repeats)][3:]).median()
     with torch.random.fork_rng():
         x = torch.randn(2, side := 8192 if gpu else 1024, side, device=device, dtype=torch.bfloat16 if amp else torch.float32)
-        most = 2*side**3/ms(lambda: x[0]@x[1])/1e9; del x
+        most = 2*side**3/ms(lambda: x[0]@x[1])/1e9; x = None # gives its memory back
         if gpu: torch.cuda.reset_peak_memory_stats()
         time_ms = ms(passes(timm.create_model(name).to(device), batch, device, amp)['training'])
     rate = 3*2*count(name)['multiply_adds']*batch/time_ms/1e9

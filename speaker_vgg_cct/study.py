@@ -8,7 +8,7 @@ __all__ = ['STUDY_GROUPS', 'System', 'read_systems', 'train_cell', 'run_cell', '
 
 # %% ../nbs/70_study.ipynb #ee391859
 import json, shutil
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd, re, yaml

@@ -46,7 +46,7 @@ Enrol = Annotated[Optional[list[Path]], typer.Option(help='File or folder of the
 
 def start():
     "What the command `speaker-vgg-cct` calls: for its own verbs this module alone is loaded."
-    if sys.argv[1:2] not in [['--version'], *([c.name] for c in app.registered_commands)]: import speaker_vgg_cct.cli # registers the others
+    if sys.argv[1:2] not in [['--version'], *([c.name] for c in app.registered_commands)]: import speaker_vgg_cct.cli # noqa: F401 (registers the others)
     app()
 
 def recogniser(model, device='cpu', runtime='auto', enrol=None):

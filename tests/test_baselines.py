@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from speaker_vgg_cct.adapt import deviation, enrolment
-from speaker_vgg_cct.baselines import BASELINES, Block, Heard, baseline_guess, baseline_ledgers, baseline_predictions, baseline_setting, enrolment_curve, judge_predictions
+from speaker_vgg_cct.baselines import BASELINES, Heard, baseline_guess, baseline_ledgers, baseline_predictions, baseline_setting, enrolment_curve, judge_predictions
 from speaker_vgg_cct.audit import setting_of
 from speaker_vgg_cct.compare import paired_test
 

@@ -8,7 +8,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-import speaker_vgg_cct.speaker_cct  # registers its names
+import speaker_vgg_cct.speaker_cct  # noqa: F401  (registers its names)
 from speaker_vgg_cct.checkpoint import fetch, hash_file, read_checkpoint
 from speaker_vgg_cct.core import ConfigError
 

@@ -1,8 +1,12 @@
-"What stands in more than one place says the same: version, citation, workflow, notes of the version."
+"What stands in more than one place says the same: version, citation, workflow, notes of the version; and the habits of the repository hold."
+import os
 import re
+import subprocess
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 
+import pytest
 import yaml
 
 import speaker_vgg_cct
@@ -35,3 +39,25 @@ def test_what_is_told_to_contributors_exists():
     targets = set(re.findall(r'^([a-z-]+):', (ROOT/'Makefile').read_text(), re.M))
     assert set(re.findall(r'`?make ([a-z-]+)', told)) - {'sure'} <= targets
     for file in re.findall(r'(?:tests|nbs|configs)/[\w/.]+\.(?:py|ipynb|yaml)', told): assert (ROOT/file).exists(), file
+
+
+def in_env(*args, cwd=ROOT):
+    path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+    return subprocess.run(args, cwd=cwd, capture_output=True, text=True, env=os.environ | {'PATH': path})
+
+
+def test_ruff_finds_nothing():
+    r = in_env('ruff', 'check', 'nbs', 'tests', 'setup.py', '--output-format', 'concise')
+    assert r.returncode == 0, r.stdout + r.stderr
+
+
+@pytest.mark.slow
+def test_the_hooks_let_a_clean_checkout_pass_and_stop_a_stale_module(tmp_path):
+    if not (ROOT/'.git').exists(): pytest.skip('not a git checkout')
+    assert in_env('git', 'clone', '-q', str(ROOT), str(tmp_path/'c')).returncode == 0
+    r = in_env('pre-commit', 'run', '--all-files', cwd=tmp_path/'c')
+    assert r.returncode == 0, r.stdout + r.stderr
+    module = tmp_path/'c'/'speaker_vgg_cct'/'core.py'
+    module.write_text(module.read_text().replace('Path', 'Paht', 1))
+    r = in_env('pre-commit', 'run', '--all-files', cwd=tmp_path/'c')
+    assert r.returncode == 1 and 'modules are what the notebooks export' in r.stdout

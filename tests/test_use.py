@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from speaker_vgg_cct.audio import load_audio
 from speaker_vgg_cct.cli import app
-from speaker_vgg_cct.recognizer import SHIPPED, Recognizer, read_bundle
+from speaker_vgg_cct.recognizer import SHIPPED, read_bundle
 from speaker_vgg_cct.synth import build
 
 
