@@ -7,12 +7,12 @@ __all__ = ['MODELS', 'WORK', 'some_input', 'count', 'PlainAttention', 'plain_att
            'best_threads', 'best_device', 'batch_for', 'summary', 'cost_table', 'step_cost', 'lines', 'counts_shown',
            'times_shown', 'machine', 'cost_figure']
 
-# %% ../nbs/66_cost.ipynb #1ecee4dc
+# %% ../nbs/66_cost.ipynb #73463680
 import datetime, platform, re, time
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-import matplotlib.pyplot as plt, pandas as pd
+import matplotlib.pyplot as plt, pandas as pd, timm, torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
