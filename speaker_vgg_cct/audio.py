@@ -41,7 +41,8 @@ LONGEST = 3600. # seconds of a file that is taken into memory
 @contextmanager
 def _opened(path):
     "An open `SoundFile`; raises `AudioError` for what is none or is cut short."
-    wrong = lambda e: AudioError(f'cannot be decoded: {e}', file=path, remedy='Replace it or leave it out')
+    nothing = not hasattr(path, 'read') and Path(path).is_file() and not Path(path).stat().st_size
+    wrong = lambda e: AudioError('is empty' if nothing else f'cannot be decoded: {e}', file=path, value='0 bytes' if nothing else None, remedy='Replace it or leave it out')
     try: f = sf.SoundFile(path if hasattr(path, 'read') else str(path))
     except (OSError, sf.SoundFileError, TypeError) as e: raise wrong(e) from None # TypeError: raw samples, which do not say their rate
     try:
