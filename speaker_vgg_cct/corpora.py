@@ -235,7 +235,7 @@ def audio_files(
         files += [Path(at)/n for n in sorted(names) if n.lower().endswith(('.wav', '.flac')) and not n.startswith('.')]
     return files, links
 
-# %% ../nbs/10_corpora.ipynb #d09e9732
+# %% ../nbs/10_corpora.ipynb #352611fd
 def _named(folder)->Corpus: # the corpus that a folder is named after, None if it is none
     name = re.sub(r'[^a-z0-9]', '', re.sub(r'_wav$', '', Path(os.path.abspath(folder)).name.lower()))
     return next((c for c in CORPORA.values() if name in c.aliases), None)
@@ -245,9 +245,11 @@ def recognise(
     files:list, # its clips
 )->Corpus: # None if it is none that is known
     "Which importer reads a folder."
-    own = _named(folder)
-    as_own = dict(name=own.name, language=own.language) if own else dict(name=re.sub(r'_wav$', '', Path(os.path.abspath(folder)).name))
     listed = next((c for c in (AUDFORMAT, METADATA) if (Path(folder)/c.example).is_file()), None)
+    called = listed is AUDFORMAT and _db_header(Path(folder)/'db.yaml').get('name') # `audb.load` names the folder after a hash
+    called = Path(called).name if isinstance(called, str) else ''
+    own = _named(folder) or (_named(called) if called else None)
+    as_own = dict(name=own.name, language=own.language) if own else dict(name=called or re.sub(r'_wav$', '', Path(os.path.abspath(folder)).name))
     if own and own.understands(files) > .5 and not (own.table and listed is AUDFORMAT): return own
     if listed: return replace(listed, **as_own)
     for c in CORPORA.values():
