@@ -183,7 +183,7 @@ def _db_speakers(folder, db:dict, scheme)->dict: # {speaker: {'gender': ..., ...
     plain = lambda about: {_DB_COLUMNS[k]: str(v) for k, v in about.items() if k in _DB_COLUMNS and isinstance(v, (str, int))}
     return {str(s): plain(about) for s, about in labels.items() if isinstance(about, dict)} if isinstance(labels, dict) else {}
 
-# %% ../nbs/10_corpora.ipynb #25ee954e
+# %% ../nbs/10_corpora.ipynb #fe6e57e4
 def _db_rows(folder, db:dict)->dict: # {relative path: {'emotion': ..., ...}}, as the tables have it
     "What the tables of whole files say of each; raises `CorpusError` if two disagree, or none has emotions."
     path, rows, said, schemes = Path(folder)/'db.yaml', {}, {}, ('emotion', 'speaker')
@@ -214,7 +214,7 @@ def _audformat(folder)->dict: # {relative path: {'emotion': ..., 'speaker': ...,
     names = Counter(posixpath.splitext(posixpath.basename(k))[0] for k in rows)
     for key, row in rows.items():
         if row.get('emotion') and not row.get('speaker'): raise CorpusError('names no speaker of a file', file=path, value=key, remedy='Each clip needs one: parts of a split must not share a speaker')
-        row |= dict(language=short.get(row.get('language') or only), gender=(row.get('gender') or '').lower() or None)
+        row |= dict(language=short.get(row.get('language') or only), gender=(row.get('gender') or '').lower() or None, synthetic=db.get('synthetic') is True)
         stem = posixpath.splitext(key)[0]
         if names[posixpath.basename(stem)] > 1: row['clip'] = stem.replace('/', '_')
     return rows
@@ -299,7 +299,7 @@ def _frame(rows, columns)->pd.DataFrame: # strings are Python's, missing is None
 
 def _problem(file, corpus, problem, detail='', left_out=True): return dict(zip(REPORT, (str(file), corpus, problem, detail, left_out)))
 
-# %% ../nbs/10_corpora.ipynb #625bb93b
+# %% ../nbs/10_corpora.ipynb #f9d56f2c
 def _read_corpus(
     corpus:Corpus, folder, # as `find_corpora` gives them
     merge_excited:bool=False, # as in `read_corpora`
@@ -324,7 +324,7 @@ def _read_corpus(
         speaker = corpus.speaker.format(**g)
         rows.append(dict(clip=f"{corpus.name}/{g['clip']}", path=str(f), corpus=corpus.name, speaker=f'{corpus.name}/{speaker}', emotion=emotion,
             gender=corpus.genders.get(g['gender'] if 'gender' in g else speaker), language=g.get('language') or corpus.language,
-            sentence=g.get('sentence'), style=STYLES.get(g.get('style'), g.get('style')), synthetic=synthetic))
+            sentence=g.get('sentence'), style=STYLES.get(g.get('style'), g.get('style')), synthetic=synthetic or g.get('synthetic', False)))
     return rows, problems + [_problem(Path(folder)/k, corpus.name, 'missing file', 'in the list of labels only') for k in sorted(unused)]
 
 # %% ../nbs/10_corpora.ipynb #3594e888

@@ -61,7 +61,7 @@ def with_parts(
         raise SplitError('the split was made with another label map', value=odd['clip'].head(3).tolist() or task.name, remedy='Make it again with this version')
     return rows
 
-# %% ../nbs/33_exchange.ipynb #44ad1ab5
+# %% ../nbs/33_exchange.ipynb #fa678059
 def _database(name:str, rows:pd.DataFrame, attrs:dict): # an `audformat.Database`
     "One corpus as a database; `rows` has the column `file`."
     import audformat # takes a second
@@ -69,8 +69,8 @@ def _database(name:str, rows:pd.DataFrame, attrs:dict): # an `audformat.Database
         try: return audformat.utils.map_language(code)
         except ValueError: return None # no language that ISO 639 knows; the column still has it
     spoken = sorted({l for c in rows.language.dropna().unique() if (l := language(c))})
-    db = audformat.Database(name, source='written by speaker_vgg_cct', usage=audformat.define.Usage.OTHER, languages=spoken, meta={'split': attrs} if attrs else None,
-                            description='The licence is that of the corpus.')
+    db = audformat.Database(name, source='written by speaker_vgg_cct', usage=audformat.define.Usage.OTHER, languages=spoken,
+                            meta={'synthetic': bool(rows.synthetic.any())} | ({'split': attrs} if attrs else {}), description='The licence is that of the corpus.')
     classes = dict(get_task(attrs['task']).restrict(attrs['classes']).map) if attrs else {}
     emotions = sorted(rows.emotion.unique())
     db.schemes['emotion'] = audformat.Scheme('str', labels={e: {'label': classes[e]} if e in classes else {} for e in emotions} if attrs else emotions)
@@ -91,7 +91,7 @@ def _database(name:str, rows:pd.DataFrame, attrs:dict): # an `audformat.Database
 def _write_audformat(rows, folder, attrs):
     for name, own in rows.groupby('corpus', sort=False): _database(name, own, attrs).save(str(Path(folder)/name), storage_format='csv')
 
-# %% ../nbs/33_exchange.ipynb #dca3b71d
+# %% ../nbs/33_exchange.ipynb #dd3fc3eb
 _LIST = dict(file='file', emotion='emotion', speaker='voice', gender='gender', language='language', sentence='sentence', style='style') # metadata.csv → our columns
 
 def _write_lists(rows, folder): # metadata.csv of each corpus, which `corpora` reads
@@ -104,7 +104,7 @@ def _write_nkululeko(rows, folder, attrs):
     for part, own in parts.items():
         table = own.assign(file=own.corpus + '/' + own.file)[['file', 'label', 'emotion', 'speaker', 'gender', 'language']]
         write_text(folder/f'{part}.csv', table.to_csv(index=False))
-    lines = [f'; the split that holds out {attrs["test_corpus"]}; run it in this folder: python -m nkululeko.nkululeko --config split.ini',
+    lines = [f'; the split that holds out {attrs["test_corpus"]}; run it in this folder: python -m nkululeko.train --config split.ini',
              '[EXP]', 'root = ./', 'name = results', f'traindevtest = {"test" in parts}', '[DATA]', f'databases = {list(parts)}', 'target = label', f'labels = {attrs["classes"]}']
     for part in parts: lines += [f'{part} = {part}.csv', f'{part}.type = csv', f'{part}.absolute_path = False', f'{part}.split_strategy = {part if "test" in parts else {"dev": "test"}.get(part, part)}']
     write_text(folder/'split.ini', '\n'.join(lines + ['[FEATS]', "type = ['os']", 'scale = standard', '[MODEL]', 'type = svm']) + '\n')
