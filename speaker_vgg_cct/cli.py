@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DatasetsDir', 'Out', 'Jobs', 'Backend', 'Address', 'SHORT', 'PANELS', 'ABOUT', 'Classes', 'Dataset', 'Features',
            'Corpora', 'Task', 'Preset', 'Results', 'Augmentation', 'Balance', 'FUNCTIONAL_SETS', 'told', 'elsewhere',
-           'corpora', 'spectrograms', 'embeddings', 'split', 'config_option', 'with_config', 'train', 'eval_',
+           'corpora', 'spectrograms', 'embeddings', 'split', 'export', 'config_option', 'with_config', 'train', 'eval_',
            'run_experiment', 'places', 'experiment', 'report', 'study', 'rerun', 'pretrain', 'bundle', 'latency',
            'bench']
 
@@ -35,6 +35,7 @@ from .corpora import label_counts, load_manifest, read_corpora, save_manifest
 from .cost import machine
 from .data import prepare, speakers_of, store_voices
 from .evaluate import evaluate, validate
+from .exchange import FORMATS, export as export_rows
 from .latency import MODELS, latency_table
 from .pretrain import pretrain as pretrain_run, store_contours, unlabelled
 from .recognizer import RUNTIMES, read_bundle
@@ -194,6 +195,24 @@ def split(
     typer.echo(pd.crosstab(s.part, s.label)[s.attrs['classes']].reindex(['train', 'validation', 'test']).dropna().astype(int).to_string())
     typer.echo('shared between parts:\n' + shared.pivot(index='parts', columns='check', values='shared').to_string())
     typer.echo(f'validation speakers: {", ".join(s.attrs["validation_speakers"])}\nwritten to {folder}')
+
+# %% ../nbs/90_cli.ipynb #c6ad2701
+@verb
+def export(
+    source:Annotated[Path, typer.Argument(metavar='MANIFEST_OR_SPLIT', help='A manifest (.csv or .parquet), or the folder of a split')],
+    folder:Annotated[Path, typer.Argument(help='Is made; must be empty if it is there')],
+    format:Annotated[str, typer.Option(help=', '.join(FORMATS))],
+    copy:Annotated[bool, typer.Option('--copy', help='Copy the audio; without it there are links')] = False,
+):
+    """Write a manifest or a split for audformat, nkululeko or EmoBox; the folder can be read again as corpora.
+
+    Example: `speaker-vgg-cct export data/EMOVO/4_classes/no_aug/undersampling emovo --format audformat`"""
+    choose(format, FORMATS, 'format')
+    if not source.exists(): raise ConfigError('is neither a manifest nor a split', file=source, remedy='`speaker-vgg-cct corpora` makes the first, `speaker-vgg-cct split` the second')
+    s, table = _split_of(source) if source.is_dir() else (None, load_manifest(source))
+    corpora = export_rows(table, folder, format, s, copy)
+    if s is not None and (n := (s.augmentation != '').sum()): typer.echo(f'{n} augmented copies are left out: they are made while training, and are no files')
+    typer.echo(f'{len(table)} clips of {table.corpus.nunique()} corpora, written to {folder}\nread again with: speaker-vgg-cct corpora {shlex.quote(str(corpora))}')
 
 # %% ../nbs/90_cli.ipynb #421d8569
 SHORT = {'batch_size': '-b', 'workers': '-j'}

@@ -14,6 +14,7 @@ BAD = { # verb → what is asked for; the last word is what the message names
     'spectrograms': [f'{DIR} --size 0|0', f'{DIR} --size -5|-5', f'{DIR} --layout nice|nice', f'{DIR} --augmentations shout|shout', f'{DIR} --window x|window', f'{DIR} --no-spectrogram|no pictures'],
     'embeddings': [f'{DIR} --encoder x|x', f'{DIR} --encoder vggvox|weights', f'{DIR} --encoder vggvox --weights absent.h5|absent.h5'],
     'split': [f'{DIR} --eval-dataset X|X', *(f'{DIR} --eval-dataset SYNTH_A {o}' for o in ('--percent-subject-validation nan|nan', '--percent-subject-validation 150|150', '--balanced fair|fair', '--num-classes 9|9', '--augmentation shout|shout', '--train-datasets SYNTH_A|SYNTH_A'))],
+    'export': ['absent out --format audformat|absent', 'c.wav out --format audformat|c.wav', 'corpora out --format audformat|split', 'c.wav out --format x|x', 'c.wav out|format'],
     'train': ['absent|absent', 'corpora|corpora'],
     'eval': ['absent --data-test-path absent|absent'],
     'experiment': [f'--test-corpus X {IN}|X', f'--test-corpus SYNTH_A --preset absent.yaml {IN}|absent', f'--test-corpus SYNTH_A --task 9 {IN}|9', f'--test-corpus SYNTH_A --epochs -1 {IN}|epochs', f'--test-corpus SYNTH_A --lr nan {IN}|lr', f'--test-corpus SYNTH_A --seed x {IN}|seed'],
