@@ -12,9 +12,14 @@ from urllib.request import urlopen
 import nbformat
 import pytest
 
+from speaker_vgg_cct.corpora import read_corpora
+from speaker_vgg_cct.explore import look_into
 from speaker_vgg_cct.report import project_root, studies, summary_table
 from speaker_vgg_cct.results import read_runs
+from speaker_vgg_cct.split import make_split
+from speaker_vgg_cct.study import train_cell
 from speaker_vgg_cct.synth import build
+from speaker_vgg_cct.train import load_config
 
 pytest.importorskip('jupyterlab', reason='jupyterlab is not installed: pip install speaker_vgg_cct[dev]')
 sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed: pip install playwright')
@@ -97,7 +102,9 @@ def playable(audio):
         await a.play(); a.pause(); return a.duration }''')
 
 
-def errors(tab): return tab.locator('[data-mime-type="application/vnd.jupyter.error"], .jp-OutputArea-output[data-mime-type*="error"]').all_inner_texts() + tab.get_by_text('javascript error').all_inner_texts()
+def errors(tab):
+    "Tracebacks of cells, and widgets that could not be shown."
+    return tab.locator('.jp-OutputArea-output', has_text='Traceback (most recent call last)').all_inner_texts() + tab.get_by_text('javascript error').all_inner_texts()
 
 
 @pytest.fixture(scope='module')
@@ -138,6 +145,15 @@ def test_a_clip_is_looked_into(opened):
     before = image.get_attribute('alt'); w.locator('select[size]').select_option(index=3); sync_api.expect(image).not_to_have_attribute('alt', before, timeout=LONG)
     assert playable(w.locator('audio')) > .5 and not errors(tab)
     assert not elsewhere, elsewhere # the widgets' own code, too, comes from this machine
+
+
+@pytest.mark.slow
+def test_a_run_is_looked_into(tmp_path):
+    "A run is made a bundle for it; a folder of runs offers each."
+    manifest, _ = read_corpora(build(tmp_path/'corpora', sentences=2, jobs=1)); split = make_split(manifest, None, balance='no_balanced')
+    train_cell(split, manifest, load_config('quick', epochs=1, warmup_epochs=0), tmp_path/'output'/'run', tmp_path/'features', 'cpu', jobs=1)
+    p = look_into(manifest[:3], tmp_path/'output').parts
+    assert p.model.options == ('run',) and f'Labelled {manifest.emotion[0]}' in p.said.value and '<img' in p.picture.value and '<progress' in p.bars.value
 
 
 @pytest.mark.slow
