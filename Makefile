@@ -10,6 +10,7 @@ SITE    ?= _docs
 ONLY    ?=
 CLIPS   ?=
 EXTRAS  ?= dev
+LAB     ?=
 
 PYTHON ?= $(shell for p in python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -64,8 +65,8 @@ readme: $(ENV) ## run nbs/index.ipynb on the results and write README.md from it
 	@$(BIN)/jupyter execute --inplace nbs/index.ipynb && $(BIN)/nbdev_clean --fname nbs/index.ipynb
 	@$(BIN)/python -c "from speaker_vgg_cct.report import write_readme; print(write_readme())"
 
-lab: $(ENV) ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab nbs
+lab: $(ENV) ## open the notebooks in JupyterLab, the one with the widgets first: LAB='--port 8889'
+	$(BIN)/jupyter lab $(LAB) nbs/81_explore.ipynb
 
 env: $(ENV) ## make the environment .venv only: EXTRAS=dev,site
 

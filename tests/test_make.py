@@ -61,3 +61,9 @@ def test_an_unrelated_change_does_not(make):
 def test_no_python_is_said(make):
     r, calls, _ = make('PYTHON=', 'env')
     assert r.returncode and 'Python 3.11' in r.stderr and not calls
+
+
+def test_lab_opens_the_widgets_and_takes_options(make):
+    asked, *_ = make('-n', 'lab', 'LAB=--port 8889 --no-browser')
+    line, = (l for l in asked.stdout.splitlines() if 'jupyter lab' in l); *_, notebook = line.split()
+    assert line.startswith('.venv/bin/jupyter lab --port 8889 --no-browser ') and (ROOT/notebook).exists()
