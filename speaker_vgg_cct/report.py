@@ -6,8 +6,8 @@
 __all__ = ['FLOORS', 'ORDER', 'studies', 'classes', 'by_system', 'summary_table', 'summary_figure', 'recall_table', 'run_panels',
            'read_aspect', 'what_lacks', 'origin', 'to_markdown', 'read_notebook', 'write_notebook', 'readme_text',
            'project_root', 'write_readme', 'sidebar', 'run_page', 'takes_results', 'source_page', 'api_table',
-           'api_pages', 'stage', 'links', 'link_names', 'link_source', 'process', 'render', 'offline', 'replace_site',
-           'build_site']
+           'api_pages', 'stage', 'links', 'link_names', 'link_source', 'parameter_table', 'process', 'render',
+           'offline', 'replace_site', 'build_site']
 
 # %% ../nbs/80_report.ipynb #7cafc9f2
 import ast, re, shutil, subprocess, sys
@@ -359,7 +359,27 @@ def link_source(
     if not m or f'speaker_vgg_cct.{module}.{m[1]}' not in _index['syms'].get(f'speaker_vgg_cct.{module}', ()): return text
     return text.replace('---\n\n', f'---\n\n[source](source/{module}.ipynb#{m[1].lower()}){{.source-link}}\n\n', 1)
 
-# %% ../nbs/80_report.ipynb #1f6996e6
+# %% ../nbs/80_report.ipynb #a0e85d51
+def _cell(*words): return '| ' + ' | '.join(w.replace('|', '\\|') for w in words) + ' |'
+
+def parameter_table(
+    text:str, # Markdown of nbdev's `show_doc`, or any other
+)->str:
+    "The text with the comments of its signature as a table of parameters; as it is, if it has no such comments."
+    m = re.search(r'```python\n(def .*?:)( # .*?)?\n```', text, re.S)
+    if not m or ' # ' not in m[0]: return text
+    code, said = zip(*(l.partition(' # ')[::2] for l in m[0].split('\n')[1:-1]))
+    f = ast.parse(re.sub(r'=<[^>]*>', '=...', '\n'.join(code)) + ' pass').body[0] # a function as default has a representation that is no Python
+    a = f.args; named = [*a.posonlyargs, *a.args]; show = lambda n: f'`{ast.unparse(n)}`' if n else ''
+    rows = list(zip(named, [None]*(len(named) - len(a.defaults)) + a.defaults)) + ([(a.vararg, None)] if a.vararg else []) + list(zip(a.kwonlyargs, a.kw_defaults)) + ([(a.kwarg, None)] if a.kwarg else [])
+    last = {n.lineno: n for n, _ in rows} # a comment belongs to the last parameter of its line
+    stars = {id(a.vararg): '*', id(a.kwarg): '**'}
+    lines = [_cell(f'`{stars.get(id(n), "")}{n.arg}`', show(n.annotation), show(d), said[n.lineno - 1] if last[n.lineno] is n else '') for n, d in rows]
+    if f.returns or said[-1]: lines.append(_cell('*returns*', show(f.returns), '', said[-1]))
+    table = '\n'.join([_cell('parameter', 'type', 'default', 'what it is'), '| :-- | :-- | :-- | :-- |', *lines])
+    return text.replace(m[0], '```python\n' + '\n'.join(code) + '\n```').rstrip() + '\n\n' + table
+
+# %% ../nbs/80_report.ipynb #21fd4edf
 def process(
     work, # the build's folder, with `settings.ini` and `nbs/`
 )->Path: # the folder of processed notebooks
@@ -375,7 +395,7 @@ def process(
             if c.cell_type == 'raw': c.source = re.sub(r'^output-file:.*\n', '', c.source, flags=re.M)
             if c.cell_type == 'markdown': c.source = link_names(c.source, where, up)
             for data in (o.data for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})):
-                data['text/markdown'] = link_source(link_names(data['text/markdown'], where, up), f.stem.split('_', 1)[-1])
+                data['text/markdown'] = link_source(link_names(parameter_table(data['text/markdown']), where, up), f.stem.split('_', 1)[-1])
         write_notebook(nb, f)
     return proc
 
