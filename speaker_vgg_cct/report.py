@@ -429,7 +429,7 @@ def offline(
         total += n
     return total
 
-# %% ../nbs/80_report.ipynb #141f8782
+# %% ../nbs/80_report.ipynb #20954cbb
 def replace_site(
     new, # the folder of the new site
     site, # where it goes
@@ -455,6 +455,6 @@ def build_site(
     work = Path(work or root/'_build'/'site')
     stage(work, pages or {}, results if results is not None else [root/'results'], root)
     new = render(process(work))
-    offline(new); finish_pages(new)
+    offline(new); finish_pages(new, root/'nbs'/'site.js')
     replace_site(new, site)
     return Path(site)

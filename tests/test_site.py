@@ -248,7 +248,7 @@ def test_a_held_out_page_shows_what_was_run_and_no_parameters(tmp_path):
     write = lambda path, *cells: (path.parent.mkdir(parents=True, exist_ok=True), nbformat.write(nbformat.v4.new_notebook(cells=list(cells), metadata={
         'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}), path))
     write(nbs/'index.ipynb', md('# Home\n\n> A stand-in.')); write(nbs/'paper'/'method.ipynb', md('# Method\n\n> A stand-in.'))
-    for f in ('nbs/sidebar.yml', 'nbs/_quarto.yml', 'settings.ini', '_quarto.yml'): shutil.copy(ROOT/f, nbs.parent/f)
+    for f in ('nbs/sidebar.yml', 'nbs/_quarto.yml', 'nbs/site.js', 'settings.ini', '_quarto.yml'): shutil.copy(ROOT/f, nbs.parent/f)
     write(tmp_path/'page.ipynb', md('# Held out: SYNTH_A\n\n> A stand-in.'), nbformat.v4.new_code_cell('out = "/home/somebody"', metadata={'tags': ['injected-parameters']}),
           nbformat.v4.new_code_cell('#| echo: false\nshow()', outputs=[nbformat.v4.new_output('display_data', {'text/markdown': 'recalled **73.1**, as [the method](../paper/method.ipynb) says'})]))
     site = build_site(tmp_path/'site', {'SYNTH_A': tmp_path/'page.ipynb'}, [], nbs.parent, tmp_path/'work')
