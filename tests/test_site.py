@@ -1,10 +1,15 @@
-"The whole path as a user walks it, corpora, verbs, an experiment, a site, and twice the same; then that site and the README: each page is made, each link and picture resolves, nothing comes from the network, and the text says what the program does."
+"The whole path as a user walks it, corpora, verbs, an experiment, a site, and twice the same; then that site, read and in a browser, and the README: each page is made, each link and picture resolves, nothing comes from the network, everybody can use it, and the text says what the program does."
+import importlib
+import inspect
 import json
 import re
 import shutil
 import subprocess
 import sys
+import threading
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -23,6 +28,8 @@ from speaker_vgg_cct.synth import build
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT/'nbs'
+MODULES = [m for m in sorted((ROOT/'speaker_vgg_cct').glob('[a-z]*.py'))]
+CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 MODEL = 'speaker_vgg_cct_end_to_end_2_7x2_112' # of the preset `quick`
 
 
@@ -140,16 +147,19 @@ def test_errors_are_one_line(tmp_path):
 
 
 class Page(HTMLParser):
-    "What a page links to, what it loads by itself, and which anchors it has."
+    "What a page links to, what it loads by itself, which anchors it has, what it says of its pictures, its language, title and heads."
     def __init__(self, text):
         super().__init__()
-        self.links, self.loads, self.ids = [], [], set()
+        self.links, self.loads, self.ids, self.pictures, self.heads, self.lang, self.title = [], [], set(), [], [], None, re.search('<title>(.*?)</title>', text, re.S)
         self.feed(text)
         for style in re.findall(r'<style\b[^>]*>(.*?)</style>', text, re.S): self.loads += re.findall(r'(?:@import|url\()\s*["\']?([^"\')\s]+)', style)
 
     def handle_starttag(self, tag, attrs):
         a = dict(attrs)
         if a.get('id'): self.ids.add(a['id'])
+        if tag == 'html': self.lang = a.get('lang')
+        if tag == 'h1': self.heads.append(self.getpos())
+        if tag == 'img': self.pictures.append((a.get('alt') or '').strip())
         if tag == 'a' and a.get('href'): self.links.append(a['href'])
         elif tag == 'link' and a.get('href') and a.get('rel') != 'canonical': self.loads.append(a['href'])
         elif tag in ('script', 'img', 'iframe', 'source', 'video', 'audio', 'embed', 'object'): self.loads += [a[k] for k in ('src', 'data') if a.get(k)]
@@ -164,7 +174,7 @@ def pages(site): return {p: Page(p.read_text(encoding='utf-8')) for p in sorted(
 
 
 def test_each_page_is_made(site, pages):
-    wanted = {'index', *(f'paper/{p}' for p in ('method', 'corpora', 'results', 'comparison', 'ablation', 'enrolment', 'selection', 'calibration', 'learnt', 'encoders', 'cost', 'latency', 'speed', 'reference', 'reliability', 'compare')), 'held_out/SYNTH_A-seed0', 'held_out/SYNTH_B-seed0', *(p.stem for p in NBS.glob('[0-9]*.ipynb'))}
+    wanted = {'index', *(f'paper/{p}' for p in ('abstract', 'limits', 'bibliography', 'method', 'corpora', 'results', 'comparison', 'ablation', 'enrolment', 'selection', 'calibration', 'learnt', 'encoders', 'cost', 'latency', 'speed', 'reference', 'reliability', 'compare')), 'held_out/SYNTH_A-seed0', 'held_out/SYNTH_B-seed0', 'api', *(p.stem for p in NBS.glob('[0-9]*.ipynb')), *(f'source/{m.stem}' for m in MODULES)}
     assert {p.relative_to(site).with_suffix('').as_posix() for p in pages} == wanted
     for p in pages: assert len(p.read_text(encoding='utf-8')) > 3000, f'{p} is nearly empty'
 
@@ -172,7 +182,35 @@ def test_each_page_is_made(site, pages):
 def test_the_sidebar_names_each_page(site, pages):
     home = pages[site/'index.html']
     linked = {(site/unquote(urlsplit(h).path)).resolve() for h in home.links if not urlsplit(h).scheme}
-    assert set(p.resolve() for p in pages) <= linked
+    assert set(p.resolve() for p in pages if p.parent.name != 'source') <= linked # those are named by the pages that they are the source of
+
+
+def test_each_page_has_a_language_a_title_and_one_head(site, pages):
+    for p, page in pages.items(): assert page.lang == 'en' and page.title and page.title[1].strip() and len(page.heads) == 1, p
+    assert len({page.title[1] for page in pages.values()}) == len(pages), 'two pages have one title'
+
+
+def test_each_picture_is_told_in_words(site, pages):
+    said = {(p.relative_to(site).as_posix(), alt) for p, page in pages.items() for alt in page.pictures}
+    assert len(said) == sum(len(page.pictures) for page in pages.values()) > 40, 'two pictures of one page are told in the same words'
+    poor = [s for s in said if len(s[1]) < 25 or re.fullmatch(r'(?i)(figure|image|picture|plot|graph)?[\s\d]*(\.png)?', s[1])]
+    assert not poor, f'a sentence before the figure says what it shows: {poor}'
+
+
+def test_each_public_name_is_listed_with_its_source(site, pages):
+    api = pages[site/'api.html']
+    for module in MODULES:
+        code = importlib.import_module(f'speaker_vgg_cct.{module.stem}')
+        for n in code.__all__:
+            thing = getattr(code, n)
+            if (inspect.isfunction(thing) or inspect.isclass(thing)) and thing.__module__ == code.__name__: assert f'source/{module.stem}.html#{n.lower()}' in api.links, n
+    assert 'source/core.html#digest' in pages[site/'00_core.html'].links
+
+
+def test_works_that_pages_cite_stand_in_the_bibliography(site, pages):
+    cites = lambda page: {u.rstrip('/') for u in page.links if re.match(r'https://(doi\.org|arxiv\.org|aclanthology\.org|www\.isca-archive\.org|www\.jstor\.org|www\.jmlr\.org|eur-lex)', u)}
+    cited = set().union(*map(cites, pages.values()))
+    assert len(cited) > 30 and cited == cites(pages[site/'paper'/'bibliography.html'])
 
 
 def test_links_and_pictures_resolve(site, pages):
@@ -211,7 +249,7 @@ def test_a_held_out_page_shows_what_was_run_and_no_parameters(tmp_path):
     write = lambda path, *cells: (path.parent.mkdir(parents=True, exist_ok=True), nbformat.write(nbformat.v4.new_notebook(cells=list(cells), metadata={
         'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}), path))
     write(nbs/'index.ipynb', md('# Home\n\n> A stand-in.')); write(nbs/'paper'/'method.ipynb', md('# Method\n\n> A stand-in.'))
-    for f in ('nbs/sidebar.yml', 'nbs/_quarto.yml', 'settings.ini', '_quarto.yml'): shutil.copy(ROOT/f, nbs.parent/f)
+    for f in ('nbs/sidebar.yml', 'nbs/_quarto.yml', 'nbs/site.js', 'settings.ini', '_quarto.yml'): shutil.copy(ROOT/f, nbs.parent/f)
     write(tmp_path/'page.ipynb', md('# Held out: SYNTH_A\n\n> A stand-in.'), nbformat.v4.new_code_cell('out = "/home/somebody"', metadata={'tags': ['injected-parameters']}),
           nbformat.v4.new_code_cell('#| echo: false\nshow()', outputs=[nbformat.v4.new_output('display_data', {'text/markdown': 'recalled **73.1**, as [the method](../paper/method.ipynb) says'})]))
     site = build_site(tmp_path/'site', {'SYNTH_A': tmp_path/'page.ipynb'}, [], nbs.parent, tmp_path/'work')
@@ -221,6 +259,70 @@ def test_a_held_out_page_shows_what_was_run_and_no_parameters(tmp_path):
 
 def test_names_are_linked_to_where_they_are_explained(site):
     assert 'href="00_core.html#configerror"' in (site/'80_report.html').read_text(encoding='utf-8')
+
+
+@pytest.fixture(scope='module')
+def served(site):
+    "The site on a port of this machine."
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args): pass
+    server = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}/'
+    server.shutdown()
+
+
+@pytest.fixture(scope='module')
+def chromium():
+    api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed: pip install playwright')
+    if CHROMIUM is None: pytest.skip('there is no Chromium')
+    with api.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
+        yield browser
+        browser.close()
+
+
+PHONE, DESK = {'width': 390, 'height': 844}, {'width': 1200, 'height': 900}
+
+
+@pytest.mark.parametrize('scheme, size', [('light', DESK), ('dark', DESK), ('light', PHONE)], ids=['light', 'dark', 'phone'])
+def test_everybody_can_use_each_page(chromium, served, site, pages, scheme, size):
+    "No serious violation of axe-core's rules, no error of a script, nothing that makes the whole page scroll sideways. Pages of sources are alike: one stands for all."
+    axe = pytest.importorskip('axe_playwright_python.sync_playwright', reason='axe is not installed: pip install axe-playwright-python').Axe()
+    tab = chromium.new_context(color_scheme=scheme, viewport=size).new_page(); faults = []
+    tab.on('pageerror', lambda e: faults.append((tab.url, str(e))))
+    for p in pages:
+        if p.parent.name == 'source' and p.stem != 'core': continue
+        tab.goto(served + p.relative_to(site).as_posix())
+        if tab.evaluate('document.documentElement.scrollWidth > document.documentElement.clientWidth'): faults.append((p.name, 'scrolls sideways'))
+        found = axe.run(tab, options={'resultTypes': ['violations'], 'preload': False}).response['violations']
+        faults += [(p.name, v['id'], v['nodes'][0]['html'][:200]) for v in found if v['impact'] in ('serious', 'critical')]
+    tab.context.close()
+    assert not faults
+
+
+def test_tables_sort_by_their_heads(chromium, served):
+    tab = chromium.new_page(); tab.goto(served + 'paper/results.html')
+    table = tab.locator('main table').first; head = table.locator('th', has_text='EMODB')
+    column = lambda: table.locator(f'tbody td:nth-child({1 + head.evaluate("h => h.cellIndex")})').all_inner_texts()
+    told = column(); known = [float(c.split()[0]) for c in told if c != '–']
+    assert len(known) > 1 and head.get_attribute('aria-sort') == 'none'
+    head.locator('button').focus(); tab.keyboard.press('Enter')
+    assert head.get_attribute('aria-sort') == 'ascending' and [float(c.split()[0]) for c in column() if c != '–'] == sorted(known)
+    assert column()[len(known):] == ['–']*(len(told) - len(known)) # what is not known is last, up and down
+    tab.keyboard.press('Space')
+    assert head.get_attribute('aria-sort') == 'descending' and [float(c.split()[0]) for c in column() if c != '–'] == sorted(known, reverse=True)
+    assert column()[len(known):] == ['–']*(len(told) - len(known))
+    tab.keyboard.press('Enter'); assert head.get_attribute('aria-sort') == 'none' and column() == told
+    tab.close()
+
+
+@pytest.mark.parametrize('way', ['served', 'file'])
+def test_search_finds_without_a_network(chromium, served, site, way):
+    tab = chromium.new_page(); tab.goto((served if way == 'served' else site.as_uri() + '/') + 'paper/method.html')
+    tab.get_by_role('button', name='Search').click(); tab.keyboard.type('temperature')
+    tab.locator('.search-result', has_text='temperature').first.click(); tab.wait_for_url('**/*calibration.html*')
+    tab.close()
 
 
 def test_readme_is_the_home_page():
