@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['named_sound', 'write_sound', 'play', 'write_sounds']
 
-# %% ../nbs/24_play.ipynb #6d5849e4
+# %% ../nbs/24_play.ipynb #f0723bef
 import re
 from pathlib import Path
 
 import soundfile as sf
-from IPython.display import HTML
 
 from .audio import SAMPLE_RATE
 from .augment import augment_audio
@@ -36,11 +35,12 @@ def write_sound(
         with atomic(file) as tmp: sf.write(tmp, named_sound(name), SAMPLE_RATE)
     return file
 
-# %% ../nbs/24_play.ipynb #b861a32a
+# %% ../nbs/24_play.ipynb #017aeedd
 def play(
     *names:str, # of `named_sound`
 ): # what a notebook shows: a player for each
     "Players for synthetic clips."
+    from IPython.display import HTML # slow to import: only in a notebook
     def player(name):
         write_sound('clips', name); said = ', '.join(f'voice {p}' if p.isdigit() else p for p in name.split('-'))
         return f'<p>{said}<br><audio controls preload="none" src="clips/{name}.flac" aria-label="{said}"></audio></p>'
