@@ -66,6 +66,7 @@ readme: $(ENV) ## run nbs/index.ipynb on the results and write README.md from it
 	@$(BIN)/python -c "from speaker_vgg_cct.report import write_readme; print(write_readme())"
 
 lab: $(ENV) ## open the notebooks in JupyterLab, the one with the widgets first: LAB='--port 8889'
+	@$(BIN)/python -c "from speaker_vgg_cct.play import write_sounds; write_sounds('nbs')"
 	$(BIN)/jupyter lab $(LAB) nbs/81_explore.ipynb
 
 env: $(ENV) ## make the environment .venv only: EXTRAS=dev,site

@@ -23,6 +23,7 @@ from .adapt import SETTINGS
 from .core import ConfigError, write_text
 from .evaluate import plot_confusion
 from .pages import finish_pages
+from .play import write_sounds
 from .results import load_aggregates
 
 # %% ../nbs/80_report.ipynb #d1ad6bae
@@ -295,19 +296,20 @@ def stage(
     results:list, # results folders
     root, # the checkout
 )->Path: # the folder of staged notebooks
-    "Copies the notebooks to `work`, runs the paper's on the results and adds the held-out pages and those of the sources."
+    "Copies the notebooks to `work`, runs those that take results on them, and adds the held-out pages, those of the sources, and the sounds."
     work, root = Path(work), Path(root)
     if work.exists(): shutil.rmtree(work)
     nbs = work/'nbs'
     shutil.copytree(root/'nbs', nbs, ignore=shutil.ignore_patterns('experiments', '.*', '_proc', '_docs'))
     for f in ('settings.ini', '_quarto.yml', 'CITATION.cff'):
         if (root/f).exists(): shutil.copy(root/f, work)
-    for nb in [nbs/'index.ipynb', *sorted((nbs/'paper').glob('*.ipynb'))]:
+    for nb in [nbs/'index.ipynb', *sorted(p for d in ('paper', 'guide') for p in (nbs/d).glob('*.ipynb'))]:
         if takes_results(nb): run_page(nb, nb, results)
     for corpus, nb in sorted(pages.items()):
         (nbs/'held_out').mkdir(exist_ok=True)
         _hide_parameters(shutil.copy(nb, nbs/'held_out'/f'{corpus}.ipynb'))
-    for nb in nbs.glob('*.ipynb'): _leave_examples(nb)
+    for nb in [*nbs.glob('*.ipynb'), *nbs.glob('guide/*.ipynb')]: _leave_examples(nb)
+    write_sounds(nbs)
     api_pages(nbs, root/'speaker_vgg_cct')
     bar = yaml.safe_load((nbs/'sidebar.yml').read_text(encoding='utf-8'))
     bar['website']['sidebar']['contents'] = sidebar(nbs, bar['website']['sidebar']['contents'])
