@@ -19,11 +19,11 @@ import ipywidgets as widgets, matplotlib.pyplot as plt, numpy as np, pandas as p
 
 from .audio import SAMPLE_RATE, load_audio
 from .augment import KINDS, SOUND, augment_audio, augmented_log_mel
-from .core import EMOTIONS, ConfigError, SVCError, choose, make_rng
+from .core import EMOTIONS, ConfigError, SVCError, make_rng
 from .corpora import read_labels
 from .evaluate import plot_confusion
 from .recognizer import SHIPPED, Recognizer, sources_of
-from .report import ORDER, by_system, recall_table, studies, summary_figure, summary_table
+from .report import by_system, recall_table, studies, summary_figure, summary_table
 from .results import load_aggregates, read_runs
 from .spectrogram import FLOOR_DB, FMAX, FRAME_RATE, N_MELS, log_mel, trim_silence
 
