@@ -9,7 +9,7 @@ __all__ = ['FLOORS', 'ORDER', 'studies', 'classes', 'by_system', 'summary_table'
            'api_pages', 'stage', 'links', 'link_names', 'link_source', 'parameter_table', 'process', 'render',
            'offline', 'replace_site', 'build_site']
 
-# %% ../nbs/80_report.ipynb #7cafc9f2
+# %% ../nbs/80_report.ipynb #aae0c29a
 import ast, re, shutil, subprocess, sys
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import yaml
 import speaker_vgg_cct
 from ._modidx import d as _index
 from .adapt import SETTINGS
-from .core import ConfigError, write_text
+from .core import ConfigError, digest, hash_file, this_program, write_text
 from .evaluate import plot_confusion
 from .pages import finish_pages
 from .play import write_sounds
@@ -431,7 +431,7 @@ def offline(
         total += n
     return total
 
-# %% ../nbs/80_report.ipynb #20954cbb
+# %% ../nbs/80_report.ipynb #9456ddde
 def replace_site(
     new, # the folder of the new site
     site, # where it goes
@@ -445,6 +445,12 @@ def replace_site(
     site.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(new, site)
 
+def _made_of(root, pages, results)->str:
+    "A digest of all that a site comes from."
+    files = [p for d in (root/'nbs', *map(Path, results)) for p in sorted(d.rglob('*')) if p.is_file() and not any(part.startswith(('.', '_', 'clips')) for part in p.relative_to(d).parts)]
+    files += [p for p in (root/'settings.ini', root/'_quarto.yml', root/'CITATION.cff') if p.exists()]
+    return digest(this_program(), shutil.which('quarto'), [(str(p.relative_to(root) if p.is_relative_to(root) else p), hash_file(p)) for p in files], {c: hash_file(p) for c, p in pages.items()})
+
 def build_site(
     site='_docs', # where the site goes; a site that lies there is replaced
     pages=None, # held-out corpus -> its executed notebook
@@ -452,11 +458,13 @@ def build_site(
     root=None, # the checkout
     work=None, # the build's own folder; `_build/site` of the checkout by default
 )->Path: # the site
-    "Stages, processes and renders the site; returns its folder, in which `index.html` is the home page."
-    root = project_root(root)
+    "Stages, processes and renders the site, if what it comes from has changed; returns its folder, in which `index.html` is the home page."
+    root, site, pages = project_root(root), Path(site), pages or {}
+    results = results if results is not None else [root/'results']; made, mark = _made_of(root, pages, results), '.made'
+    if (site/mark).exists() and (site/mark).read_text() == made: return site
     work = Path(work or root/'_build'/'site')
-    stage(work, pages or {}, results if results is not None else [root/'results'], root)
+    stage(work, pages, results, root)
     new = render(process(work))
-    offline(new); finish_pages(new, root/'nbs'/'site.js')
+    offline(new); finish_pages(new, root/'nbs'/'site.js'); write_text(new/mark, made)
     replace_site(new, site)
-    return Path(site)
+    return site
