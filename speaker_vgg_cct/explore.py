@@ -27,7 +27,7 @@ from .report import recall_table, studies, summary_figure, summary_table
 from .results import load_aggregates, read_runs
 from .spectrogram import FLOOR_DB, FMAX, FRAME_RATE, N_MELS, log_mel, trim_silence
 
-# %% ../nbs/81_explore.ipynb #c014867a
+# %% ../nbs/81_explore.ipynb #b3c21ddb
 class Panel(widgets.VBox):
     "Widgets below one another; the ones that matter are found by their names in `parts`."
     def __init__(self, *children, **parts):
@@ -38,7 +38,7 @@ def as_table(table:pd.DataFrame)->str: # HTML
     "A table in JupyterLab's own style, its index as columns of text."
     n = table.index.nlevels; style = ''.join(f'.svc-{n} {cell}:nth-child(-n+{n}) {{text-align: left !important}}' for cell in ('td', 'th'))
     html = table.reset_index().to_html(index=False, border=0, classes=f'svc-{n}')
-    return f'<style>.svc-{n} {{white-space: nowrap}} {style}</style><div class="jp-RenderedHTMLCommon" style="overflow-x: auto">{html}</div>'
+    return f'<style>.svc-{n} td, .svc-{n} th {{white-space: nowrap !important}} {style}</style><div class="jp-RenderedHTMLCommon" style="overflow-x: auto">{html}</div>'
 
 def as_image(
     fig, # a figure; it is closed
