@@ -167,4 +167,4 @@ def test_the_notebook_itself(browser, lab):
 def test_no_widget_is_stored():
     "Neither a widget, which would be dead, nor a sound is in the notebook."
     nb = nbformat.read(NOTEBOOK, 4); kinds = {k for c in nb.cells for o in c.get('outputs', ()) for k in o.get('data', ())}
-    assert 'widgets' not in nb.metadata and not [k for k in kinds if 'widget' in k or 'audio' in k], 'clear the outputs of the cells that show widgets'
+    assert 'widgets' not in nb.metadata and not [k for k in kinds if 'widget' in k or 'audio' in k], 'clear the outputs of the cells that show widgets, and save without their state'
