@@ -11,7 +11,8 @@
   function sortable(table) {
     const heads = table.tHead && table.tHead.rows.length === 1 ? [...table.tHead.rows[0].cells] : [];
     const body = table.tBodies[0], rows = body ? [...body.rows] : [];
-    if (!heads.length || rows.length < 2 || rows.some((r) => r.cells.length !== heads.length)) return; // joined cells cannot change places
+    if (!heads.length || heads[0].textContent.trim() === 'parameter') return; // parameters have an order of their own
+    if (rows.length < 2 || rows.some((r) => r.cells.length !== heads.length)) return; // joined cells cannot change places
     const text = (row, i) => row.cells[i].textContent.trim();
     heads.forEach((head, i) => {
       if (head.tagName !== 'TH' || !head.textContent.trim() || head.querySelector('a, button')) return;

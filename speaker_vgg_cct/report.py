@@ -244,7 +244,7 @@ def _hide_parameters(nb_path):
         if {'parameters', 'injected-parameters'} & set(c.metadata.get('tags', [])): c.source = '#| hide\n' + c.source
     write_notebook(nb, nb_path)
 
-# %% ../nbs/80_report.ipynb #e70372d9
+# %% ../nbs/80_report.ipynb #2bac8b6f
 _definitions = ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef
 
 def source_page(
@@ -262,13 +262,13 @@ def source_page(
 def api_table(
     module, # path of a `.py` file
     page:str, # the notebook that explains it
-)->tuple: # its functions and classes (columns name, what, source) and the names of its constants
+)->tuple: # what the module says it is for; its functions and classes (columns name, what, source); the names of its constants
     "The names that a module exports, with the first line of what is said of each."
     tree = ast.parse(Path(module).read_text(encoding='utf-8')); say = lambda n: (ast.get_docstring(n) or '').split('\n')[0]
     public = next((ast.literal_eval(n.value) for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == '__all__'), [])
     found = {n.name: say(n) for n in tree.body if isinstance(n, _definitions) and n.name in public}
     rows = [{'name': f'[`{n}`]({page}#{n.lower()})', 'what': what, 'source': f'[source](source/{Path(module).stem}.ipynb#{n.lower()})'} for n, what in found.items()]
-    return pd.DataFrame(rows, columns=['name', 'what', 'source']), [n for n in public if n not in found]
+    return say(tree), pd.DataFrame(rows, columns=['name', 'what', 'source']), [n for n in public if n not in found]
 
 def api_pages(
     nbs, # the folder of staged notebooks
@@ -278,9 +278,9 @@ def api_pages(
     pages = {p.stem.split('_', 1)[1]: p for p in sorted(Path(nbs).glob('[0-9]*.ipynb'))}; told = ['# All names\n\n> Every public function and class, module by module: what it is for, where it is explained, and its source.']
     for name, page in pages.items():
         if not (module := Path(package)/f'{name}.py').exists(): continue
-        table, constants = api_table(module, page.name); about = re.search(r'^> (.*)$', read_notebook(page).cells[0].source, re.M)
+        about, table, constants = api_table(module, page.name)
         also = f'\n\nConstants: {", ".join(f"`{c}`" for c in constants)}.' if constants else ''
-        told.append(f'## {name}\n\n[{page.stem}]({page.name}): {about[1] if about else ""}\n\n{to_markdown(table.set_index("name")) if len(table) else ""}{also}')
+        told.append(f'## {name}\n\n[{page.stem}]({page.name}): {about}\n\n{to_markdown(table.set_index("name")) if len(table) else ""}{also}')
         _write_page(Path(nbs)/'source'/f'{name}.ipynb', source_page(module))
     _write_page(Path(nbs)/'api.ipynb', '\n\n'.join(told))
 
@@ -361,22 +361,23 @@ def link_source(
     if not m or f'speaker_vgg_cct.{module}.{m[1]}' not in _index['syms'].get(f'speaker_vgg_cct.{module}', ()): return text
     return text.replace('---\n\n', f'---\n\n[source](source/{module}.ipynb#{m[1].lower()}){{.source-link}}\n\n', 1)
 
-# %% ../nbs/80_report.ipynb #a0e85d51
+# %% ../nbs/80_report.ipynb #229aa67a
 def _cell(*words): return '| ' + ' | '.join(w.replace('|', '\\|') for w in words) + ' |'
 
 def parameter_table(
     text:str, # Markdown of nbdev's `show_doc`, or any other
 )->str:
-    "The text with the comments of its signature as a table of parameters; as it is, if it has no such comments."
+    "The text with the comments of its signature as a table of parameters; as it is, if it has no such comments or is no Python."
     m = re.search(r'```python\n(def .*?:)( # .*?)?\n```', text, re.S)
     if not m or ' # ' not in m[0]: return text
     code, said = zip(*(l.partition(' # ')[::2] for l in m[0].split('\n')[1:-1]))
-    f = ast.parse(re.sub(r'=<[^>]*>', '=...', '\n'.join(code)) + ' pass').body[0] # a function as default has a representation that is no Python
+    try: f = ast.parse(re.sub(r'=<[^>]*>', '=...', '\n'.join(code)) + ' pass').body[0] # a function as default has a representation that is no Python
+    except SyntaxError: return text # nbdev leaves out the star before parameters that are given by name
     a = f.args; named = [*a.posonlyargs, *a.args]; show = lambda n: f'`{ast.unparse(n)}`' if n else ''
     rows = list(zip(named, [None]*(len(named) - len(a.defaults)) + a.defaults)) + ([(a.vararg, None)] if a.vararg else []) + list(zip(a.kwonlyargs, a.kw_defaults)) + ([(a.kwarg, None)] if a.kwarg else [])
     last = {n.lineno: n for n, _ in rows} # a comment belongs to the last parameter of its line
-    stars = {id(a.vararg): '*', id(a.kwarg): '**'}
-    lines = [_cell(f'`{stars.get(id(n), "")}{n.arg}`', show(n.annotation), show(d), said[n.lineno - 1] if last[n.lineno] is n else '') for n, d in rows]
+    stars = {id(a.vararg): '\\*', id(a.kwarg): '\\*\\*'}
+    lines = [_cell(f'**{stars.get(id(n), "")}{n.arg}**', show(n.annotation), show(d), said[n.lineno - 1] if last[n.lineno] is n else '') for n, d in rows]
     if f.returns or said[-1]: lines.append(_cell('*returns*', show(f.returns), '', said[-1]))
     table = '\n'.join([_cell('parameter', 'type', 'default', 'what it is'), '| :-- | :-- | :-- | :-- |', *lines])
     return text.replace(m[0], '```python\n' + '\n'.join(code) + '\n```').rstrip() + '\n\n' + table
