@@ -35,7 +35,7 @@ def write_sound(
         with atomic(file) as tmp: sf.write(tmp, named_sound(name), SAMPLE_RATE)
     return file
 
-# %% ../nbs/24_play.ipynb #017aeedd
+# %% ../nbs/24_play.ipynb #125f1f0c
 def play(
     *names:str, # of `named_sound`
 ): # what a notebook shows: a player for each
@@ -43,7 +43,7 @@ def play(
     from IPython.display import HTML # slow to import: only in a notebook
     def player(name):
         write_sound('clips', name); said = ', '.join(f'voice {p}' if p.isdigit() else p for p in name.split('-'))
-        return f'<p>{said}<br><audio controls preload="none" src="clips/{name}.flac" aria-label="{said}"></audio></p>'
+        return f'<p>{said}<br><audio controls preload="metadata" src="clips/{name}.flac" aria-label="{said}"></audio></p>'
     return HTML('\n'.join(map(player, names)))
 
 # %% ../nbs/24_play.ipynb #8a05d3cc

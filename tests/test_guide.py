@@ -22,7 +22,7 @@ COURSE = [p for p in sorted(NBS.glob('[0-9]*.ipynb')) if '05' <= p.name[:2] <= '
 def cells(nb): return nbformat.read(nb, as_version=4).cells
 
 
-def typed(text): return [line.partition('#')[0].strip() for block in re.findall(r'^```sh\n(.*?)^```', text, re.M | re.S) for line in block.splitlines() if line.strip()]
+def typed(text): return [' '.join(line.partition('#')[0].split()) for block in re.findall(r'^```sh\n(.*?)^```', text, re.M | re.S) for line in block.replace('\\\n', ' ').splitlines() if line.strip()]
 
 
 @pytest.mark.parametrize('nb', GUIDE, ids=lambda p: p.stem)
