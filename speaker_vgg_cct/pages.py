@@ -11,10 +11,10 @@ from pathlib import Path
 
 from .core import write_text
 
-# %% ../nbs/79_pages.ipynb #b385e4c4
+# %% ../nbs/79_pages.ipynb #f447f742
 _prose = 'p', 'li', 'blockquote', 'figcaption'
 
-def _words(tag): return re.sub(r'\s+', ' ', tag.get_text(' ')).strip().replace(' ,', ',').replace(' .', '.')
+def _words(tag): return re.sub(r'\s+([.,:;)]|$)', r'\1', re.sub(r'\s+', ' ', tag.get_text(' '))).strip()
 
 def describe_figures(
     page, # BeautifulSoup of a rendered page; its pictures are changed
