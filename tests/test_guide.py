@@ -1,4 +1,5 @@
 "The guide: what stands in its shell blocks is what its cells run, is known to the command line, and works word for word; the sounds that pages play are sounds; each notebook of the course opens with its question."
+import os
 import re
 import shlex
 import subprocess
@@ -70,13 +71,13 @@ def test_sounds_that_pages_play(tmp_path):
 @pytest.mark.slow
 def test_the_tutorial_word_for_word(tmp_path):
     "As a reader follows it in a terminal, after `make env`: shell blocks into the shell, Python that is seen into `python`."
-    here = tmp_path
+    here, env = tmp_path, os.environ | {'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
     for c in cells(NBS/'guide'/'tutorial.ipynb'):
         if c.cell_type == 'code' and not re.search(r'^#\| *(hide|echo: false)', c.source, re.M): steps = [f'{shlex.quote(sys.executable)} - <<"END"\n{c.source}\nEND']
         else: steps = [line for line in typed(c.source) if not line.startswith(('make env', 'export PATH'))] if c.cell_type == 'markdown' else []
         for step in steps:
-            if '&& cd ' in step: here = tmp_path/step.rpartition('cd ')[2]
-            r = subprocess.run(['bash', '-ec', step], cwd=here if '&& cd ' not in step else tmp_path, capture_output=True, text=True)
+            r = subprocess.run(['bash', '-ec', step], cwd=here, env=env, capture_output=True, text=True)
+            if '&& cd ' in step: here = here/step.rpartition('cd ')[2]
             assert r.returncode == 0, f'{step}\n{r.stdout}\n{r.stderr}'
     assert 'MINE' in (here/'results'/'runs.csv').read_text() and (here/'mine.svc').exists() and (here/'site'/'held_out'/'MINE-seed0.html').exists()
     assert re.search(r'^new\.wav .*%', r.stdout, re.M)
