@@ -283,25 +283,38 @@ def chromium():
 PHONE, DESK = {'width': 390, 'height': 844}, {'width': 1200, 'height': 900}
 
 
-@pytest.mark.parametrize('scheme, size', [('light', DESK), ('dark', DESK), ('light', PHONE)], ids=['light', 'dark', 'phone'])
-def test_everybody_can_use_each_page(chromium, served, site, pages, scheme, size):
-    "No serious violation of axe-core's rules, no error of a script, nothing that makes the whole page scroll sideways. Pages of sources are alike: one stands for all."
+WAYS = pytest.mark.parametrize('scheme, size', [('light', DESK), ('dark', DESK), ('light', PHONE)], ids=['light', 'dark', 'phone'])
+KINDS = 'index', 'api', 'paper/method', 'paper/results', '20_spectrogram', '63_compare', 'source/core' # a page of each kind
+
+
+def usable(chromium, address, site, pages, scheme, size):
+    "No serious violation of axe-core's rules, no error of a script, nothing that makes the whole page scroll sideways."
     axe = pytest.importorskip('axe_playwright_python.sync_playwright', reason='axe is not installed: pip install axe-playwright-python').Axe()
     tab = chromium.new_context(color_scheme=scheme, viewport=size).new_page(); faults = []
     tab.on('pageerror', lambda e: faults.append((tab.url, str(e))))
     for p in pages:
-        if p.parent.name == 'source' and p.stem != 'core': continue
-        tab.goto(served + p.relative_to(site).as_posix())
+        tab.goto(address + p.relative_to(site).as_posix(), timeout=120_000)
         if tab.evaluate('document.documentElement.scrollWidth > document.documentElement.clientWidth'): faults.append((p.name, 'scrolls sideways'))
         found = axe.run(tab, options={'resultTypes': ['violations'], 'preload': False}).response['violations']
         faults += [(p.name, v['id'], v['nodes'][0]['html'][:200]) for v in found if v['impact'] in ('serious', 'critical')]
     tab.context.close()
-    assert not faults
+    assert pages and not faults
+
+
+@WAYS
+def test_everybody_can_use_pages_of_each_kind(chromium, served, site, pages, scheme, size):
+    usable(chromium, served, site, [site/f'{k}.html' for k in KINDS], scheme, size)
+
+
+@pytest.mark.slow
+@WAYS
+def test_everybody_can_use_each_page(chromium, served, site, pages, scheme, size):
+    usable(chromium, served, site, [p for p in pages if p.parent.name != 'source'], scheme, size)
 
 
 def test_tables_sort_by_their_heads(chromium, served):
     tab = chromium.new_page(); tab.goto(served + 'paper/results.html')
-    table = tab.locator('main table').first; head = table.locator('th', has_text='EMODB')
+    table = tab.locator('main table', has=tab.locator('th', has_text='SYNTH_A')).first; head = table.locator('th', has_text='SYNTH_A')
     column = lambda: table.locator(f'tbody td:nth-child({1 + head.evaluate("h => h.cellIndex")})').all_inner_texts()
     told = column(); known = [float(c.split()[0]) for c in told if c != '–']
     assert len(known) > 1 and head.get_attribute('aria-sort') == 'none'
