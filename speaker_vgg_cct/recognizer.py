@@ -6,8 +6,8 @@
 __all__ = ['FORMAT', 'SHIPPED', 'AUDIO_ENDINGS', 'WINDOW', 'WHOLE', 'SPEECH', 'QUIET', 'RUNTIMES', 'write_bundle', 'read_bundle',
            'Recognition', 'sources_of', 'samples_of', 'speech_share', 'cut', 'which_runtime', 'Recognizer']
 
-# %% ../nbs/75_recognizer.ipynb #e5d80ddb
-import copy, glob, hashlib, json
+# %% ../nbs/75_recognizer.ipynb #41719c19
+import copy, glob, hashlib, json, os
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -88,7 +88,7 @@ class Recognition:
 
 def _rounded(probabilities): return {f'p_{c}': round(p, 4) for c, p in probabilities.items()}
 
-# %% ../nbs/75_recognizer.ipynb #1c70a19e
+# %% ../nbs/75_recognizer.ipynb #0976b9df
 AUDIO_ENDINGS = tuple(sorted({f'.{e.lower()}' for e in sf.available_formats() if e != 'RAW'} | {'.oga', '.opus', '.aif', '.aifc'})) # of files that are taken from a folder
 
 def sources_of(
@@ -99,7 +99,8 @@ def sources_of(
     if not isinstance(given, (str, Path)): return [given]
     p = Path(given)
     if p.is_dir():
-        found = sorted(f for f in p.rglob('*') if f.suffix.lower() in AUDIO_ENDINGS and not any(part.startswith('.') for part in f.relative_to(p).parts))
+        files = (Path(d)/f for d, _, names in os.walk(p) for f in names) # unlike rglob, goes on if a folder may not be read or vanishes meanwhile
+        found = sorted(f for f in files if f.suffix.lower() in AUDIO_ENDINGS and not any(part.startswith('.') for part in f.relative_to(p).parts))
         if not found: raise AudioError('is a folder without audio', file=p, remedy=f'Files end in {", ".join(AUDIO_ENDINGS[:8])} …')
         return found
     if not p.exists() and glob.has_magic(str(given)):
