@@ -34,6 +34,7 @@ def to_mono(
     if not len(y): raise AudioError('holds no samples', file=file, value=0, remedy='Replace it or leave it out')
     return y
 
+# %% ../nbs/05_audio.ipynb #d41c7a90
 _cut = re.compile(r'(?:data|SSND) *: *(\d+) \(should be (\d+)\)') # what libsndfile notes of a WAV or AIFF that says to be longer than it is; recorders that do not know the end say about 2 or 4 GB
 
 LONGEST = 3600. # seconds of a file that is taken into memory
@@ -41,8 +42,9 @@ LONGEST = 3600. # seconds of a file that is taken into memory
 @contextmanager
 def _opened(path):
     "An open `SoundFile`; raises `AudioError` for what is none or is cut short."
-    nothing = not hasattr(path, 'read') and Path(path).is_file() and not Path(path).stat().st_size
-    wrong = lambda e: AudioError('is empty' if nothing else f'cannot be decoded: {e}', file=path, value='0 bytes' if nothing else None, remedy='Replace it or leave it out')
+    def wrong(e):
+        nothing = not hasattr(path, 'read') and Path(path).is_file() and not Path(path).stat().st_size
+        return AudioError('is empty' if nothing else f'cannot be decoded: {e}', file=path, value='0 bytes' if nothing else None, remedy='Replace it or leave it out')
     try: f = sf.SoundFile(path if hasattr(path, 'read') else str(path))
     except (OSError, sf.SoundFileError, TypeError) as e: raise wrong(e) from None # TypeError: raw samples, which do not say their rate
     try:

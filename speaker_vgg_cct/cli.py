@@ -390,6 +390,7 @@ def experiment(
     typer.echo(run_experiment(test_corpus, corpora, out, results, preset, options, task=task, seed=seed, train_corpora=train_corpora,
                               augmentation=augmentation, balance=balance, validation=validation, device=device, jobs=jobs))
 
+# %% ../nbs/90_cli.ipynb #e5b2f6c3
 def _aloud(cells): # each is named when its turn comes
     for name, seed in cells: typer.echo(f'{name} held out, seed {seed}'); yield name, seed
 
