@@ -6,11 +6,12 @@
 __all__ = ['FLOORS', 'ORDER', 'studies', 'classes', 'by_system', 'summary_table', 'summary_figure', 'recall_table', 'run_panels',
            'read_aspect', 'what_lacks', 'origin', 'to_markdown', 'read_notebook', 'write_notebook', 'readme_text',
            'write_readme', 'sidebar', 'run_page', 'takes_results', 'source_page', 'api_table', 'api_pages', 'stage',
-           'links', 'link_names', 'link_source', 'parameter_table', 'process', 'render', 'offline', 'replace_site',
-           'build_site']
+           'links', 'link_names', 'link_source', 'parameter_table', 'in_order', 'process', 'render', 'offline',
+           'replace_site', 'build_site']
 
 # %% ../nbs/80_report.ipynb #4e049df9
 import ast, re, shutil, subprocess, sys
+from itertools import groupby
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -372,6 +373,16 @@ def parameter_table(
     table = '\n'.join([_cell('parameter', 'type', 'default', 'what it is'), '| :-- | :-- | :-- | :-- |', *lines])
     return text.replace(m[0], '```python\n' + '\n'.join(code) + '\n```').rstrip() + '\n\n' + table
 
+# %% ../nbs/80_report.ipynb #43d43948
+def in_order(
+    cells:list, # of a processed notebook, or other things with a `source`
+    names:list, # in the order of their definitions
+)->list: # the same cells
+    "Sorts neighbouring cells of `show_doc` by where their names are defined."
+    shown = lambda c: m[1].rsplit('.', 1)[-1] if (m := re.search(r'^show_doc\(([\w.]+)\)', c.source, re.M)) else None
+    place = {name: i for i, name in enumerate(names)}
+    return [c for made, run in groupby(cells, lambda c: shown(c) is not None) for c in (sorted(run, key=lambda c: place.get(shown(c), len(place))) if made else run)]
+
 # %% ../nbs/80_report.ipynb #21fd4edf
 def process(
     work, # the build's folder, with `settings.ini` and `nbs/`
@@ -384,6 +395,8 @@ def process(
     where = links(proc)
     for f in proc.rglob('*.ipynb'):
         nb, up = read_notebook(f), '../'*len(f.relative_to(proc).parent.parts)
+        written = '\n'.join(c.source for c in read_notebook(Path(work)/'nbs'/f.relative_to(proc)).cells if c.cell_type == 'code')
+        nb.cells = in_order(nb.cells, re.findall(r'^(?:async )?(?:def|class) (\w+)', written, re.M))
         for c in nb.cells:
             if c.cell_type == 'raw': c.source = re.sub(r'^output-file:.*\n', '', c.source, flags=re.M)
             if c.cell_type == 'markdown': c.source = link_names(c.source, where, up)
