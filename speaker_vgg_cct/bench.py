@@ -179,11 +179,12 @@ def step(work:Path, size:Size, tell)->list: # rows
     "A training step against plain attention and against what the cores can do."
     rows, base = [], floors(size); product, copied = 2*size.matrix**3/1e9, 2*size.copy_mb/2**10 # GFLOP, GiB read and written
     for name in size.models:
-        model, config = untaught(name); run = passes(model, config.batch_size, 'cpu')['training']; work_done = count_step(run)/1e9
+        model, config = untaught(name); run, half = (passes(model, config.batch_size, 'cpu', amp)['training'] for amp in (False, True)); work_done = count_step(run)/1e9
         def plain():
             with plain_attention(model): run()
-        t = in_turn({'ours': run, 'plain': plain, **base}, size.repeats); n = config.batch_size
+        t = in_turn({'ours': run, 'plain': plain, 'half': half, **base}, size.repeats); n = config.batch_size
         rows += [row('step', f'{name}: training step', 1000*t.ours/n, 1000*t.plain/n, against='plain attention', unit='ms a picture'),
+                 row('step', f'{name}: training step with --amp', 1000*t.half/n, 1000*t.plain/n, against='plain attention', unit='ms a picture'),
                  row('step', f'{name}: rate of a training step', work_done/t.ours, product/t['matrix product'], against='product of large matrices', unit='GFLOP/s')]
     return rows + [row('step', 'copy of memory', copied/t['copy of memory'], unit='GiB/s')]
 
@@ -332,7 +333,7 @@ def ways(name:str, size:Size)->dict: # name → function of nothing
         for m in model.modules():
             if hasattr(m, 'attn_drop'): m.attn_drop = 0.
         return model
-    found = {'shipped': steps(), 'channels_last': steps(last=True), 'fused AdamW': steps(fused=True), 'bfloat16': steps(amp=True), 'attention in one kernel, no dropout of its weights': steps(undropped)}
+    found = {'shipped': steps(), 'channels_last': steps(last=True), 'fused AdamW': steps(fused=True), 'bfloat16': steps(amp=True), 'bfloat16 and channels_last': steps(amp=True, last=True), 'attention in one kernel, no dropout of its weights': steps(undropped)}
     if name in size.compile: found['torch.compile'] = steps(torch.compile)
     return found
 

@@ -92,7 +92,7 @@ def measured_limits(
 # %% ../nbs/77_bundle.ipynb #d09d3111
 def parts_of(
     model, # in evaluation mode
-    config, # `train.Config`
+    config, # `config.Config`
     pca, # `SpeakerPCA`, or None for a network without a speaker
 )->tuple: # name → array; name → what is told of them
     "The part of a bundle that computes."

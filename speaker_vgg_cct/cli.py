@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['DatasetsDir', 'Out', 'Jobs', 'Backend', 'Address', 'SHORT', 'PANELS', 'ABOUT', 'Classes', 'Dataset', 'Features',
-           'Corpora', 'Task', 'Preset', 'Results', 'Augmentation', 'Balance', 'FUNCTIONAL_SETS', 'told', 'elsewhere',
-           'corpora', 'spectrograms', 'embeddings', 'split', 'export', 'config_option', 'with_config', 'train', 'eval_',
+           'Corpora', 'Task', 'Preset', 'Results', 'Augmentation', 'Balance', 'told', 'elsewhere', 'corpora',
+           'spectrograms', 'embeddings', 'split', 'export', 'config_option', 'with_config', 'train', 'eval_',
            'run_experiment', 'places', 'experiment', 'report', 'study', 'rerun', 'pretrain', 'bundle', 'latency',
            'bench']
 
-# %% ../nbs/90_cli.ipynb #0d3d45c8
+# %% ../nbs/90_cli.ipynb #84c6eb68
 import inspect, re, shlex, shutil, sys, tempfile
 from contextlib import contextmanager
 from dataclasses import fields
@@ -17,39 +17,15 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Optional
 
-import pandas as pd, typer
+import typer
 from fastcore.docments import docments
-from PIL import Image
 from tqdm import tqdm
 
-from .analysis import finish_study
-from .audit import check, full_audit
-from .augment import KINDS, augmented_log_mel, parse_kinds
-from .audio import load_audio
-from .baselines import store_egemaps
-from .bench import SECTIONS, Size, aims_shown, run_bench
-from .bundle import make_bundle
-from .cluster import on_cluster
-from .core import ConfigError, SVCError, StoreError, atomic, choose, digest, hash_file, in_parallel, this_program, write_text
-from .corpora import label_counts, load_manifest, read_corpora, save_manifest
-from .cost import machine
-from .data import prepare, speakers_of, store_voices
-from .evaluate import evaluate, validate
-from .exchange import FORMATS, export as export_rows
-from .latency import MODELS, latency_table
-from .pretrain import pretrain as pretrain_run, store_contours, unlabelled
-from .recognizer import RUNTIMES, read_bundle
-from .report import build_site, project_root, read_notebook, to_markdown, write_notebook
-from .results import read_table
-from .speaker import fit_speaker_pca, plot_voices, save_speaker_pca, voice_map
-from .spectrogram import PictureParams, log_mel, picture, trim_silence
-from .split import load_split, make_split, save_split, split_folder
-from .study import STUDY_GROUPS, System, read_systems, rerun as rerun_cell, run_baselines, run_inner, run_system, slug, store_features, train_cell
-from .synth import build
-from .train import ALIASES, FILES, Config, kinds, launched, load_config, load_run, make_model, train as train_run
+from .config import ALIASES, FILES, Config, kinds
+from .core import ConfigError, SVCError, StoreError, atomic, choose, digest, hash_file, in_parallel, project_root, this_program, write_text
 from .use import Device, app, verb
 
-# %% ../nbs/90_cli.ipynb #de315578
+# %% ../nbs/90_cli.ipynb #ba170b74
 def told()->str:
     "The command as it was given, for the provenance, less where it writes, which says nothing of how."
     return _without_places(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
@@ -66,15 +42,17 @@ Address = Annotated[Optional[str], typer.Option(help='Of the cluster: of the Das
 @contextmanager
 def elsewhere(backend, address, read, written):
     "Inside the block the work is done by a cluster if one is named; yields how the cells of a grid are gone through: `map` here, each with all cores, or `in_parallel` there."
+    from speaker_vgg_cct.cluster import on_cluster
     with on_cluster(backend, address, read, written) as cluster:
         if cluster: typer.echo(f'{backend} at {address}: {cluster.workers} tasks at a time', err=True)
         yield in_parallel if cluster else map
         if cluster and cluster.again and (n := cluster.again()): typer.echo(f'{n} tasks were on workers that were lost, and were run again', err=True)
 
 def _manifest(datasets_dir, out, jobs):
+    from speaker_vgg_cct.corpora import read_corpora
     return read_corpora(datasets_dir, jobs=jobs, cache=out/'clips.csv')
 
-# %% ../nbs/90_cli.ipynb #59c437c7
+# %% ../nbs/90_cli.ipynb #ab9a8d22
 @verb
 def corpora(
     datasets_dir:Annotated[Path, typer.Argument(help='Folder of corpora, or one corpus')] = Path('datasets'),
@@ -87,6 +65,8 @@ def corpora(
     """Read corpora into one manifest, and report every clip with a problem.
 
     Example: `speaker-vgg-cct corpora datasets --synthetic`"""
+    from speaker_vgg_cct.corpora import label_counts, save_manifest
+    from speaker_vgg_cct.synth import build
     if synthetic: build(datasets_dir, seed=seed, jobs=jobs)
     table, report = _manifest(datasets_dir, out, jobs)
     save_manifest(table, manifest or out/'manifest.csv')
@@ -95,7 +75,7 @@ def corpora(
     typer.echo(f'{len(table)} clips in {manifest or out/"manifest.csv"}; {len(report)} problem(s) in {out/"integrity.csv"}')
     if len(report): typer.echo(report.groupby(['corpus', 'problem']).size().rename('clips').to_string())
 
-# %% ../nbs/90_cli.ipynb #90351fec
+# %% ../nbs/90_cli.ipynb #07e614bc
 @verb
 def spectrograms(
     datasets_dir:DatasetsDir = Path('datasets'),
@@ -103,7 +83,7 @@ def spectrograms(
     overwrite:Annotated[bool, typer.Option('--overwrite', help='Write plain and augmented pictures again')] = False,
     spectrogram:Annotated[bool, typer.Option(help='Pictures in the magma colour map, in <CORPUS>_img')] = True,
     colored_spectrogram:Annotated[bool, typer.Option(help='Pictures in the jet colour map, in <CORPUS>_imgcolored')] = False,
-    augmentations:Annotated[str, typer.Option(help='Kinds or a group: ' + ', '.join(KINDS) + '; time_aug, freq_aug, time_freq_aug, no_aug')] = 'time_freq_aug',
+    augmentations:Annotated[str, typer.Option(help='Kinds or a group: loud, noise, speed, pitch, shift, norm, mask, maskfreq; time_aug, freq_aug, time_freq_aug, no_aug')] = 'time_freq_aug',
     window:Annotated[str, typer.Option(help='hamm or hann')] = 'hamm',
     layout:Annotated[str, typer.Option(help='mel, or reference (its warped frequency axis)')] = 'reference',
     size:Annotated[int, typer.Option(help='Pixels of a side')] = 288,
@@ -113,6 +93,8 @@ def spectrograms(
     """Write pictures of all clips, plain and augmented, as JPEG files.
 
     Example: `speaker-vgg-cct spectrograms --datasets-dir datasets --augmentations mask,maskfreq`"""
+    from speaker_vgg_cct.augment import parse_kinds
+    from speaker_vgg_cct.spectrogram import PictureParams
     kinds = parse_kinds(augmentations)
     maps = [m for m, wanted in (('magma', spectrogram), ('jet', colored_spectrogram)) if wanted]
     if not maps: raise ConfigError('no pictures are asked for', value='--no-spectrogram', remedy='Add --colored-spectrogram')
@@ -126,6 +108,10 @@ def spectrograms(
 
 def _write_pictures(row, root, maps, kinds, window, layout, size, seed, overwrite)->int:
     "The picture files of one clip; those that are there stay unless `overwrite`."
+    from PIL import Image
+    from speaker_vgg_cct.audio import load_audio
+    from speaker_vgg_cct.augment import augmented_log_mel
+    from speaker_vgg_cct.spectrogram import log_mel, picture, trim_silence
     name, made, y = Path(row['path']).stem, 0, None
     for cmap in maps:
         suffix = '' if cmap == 'magma' else 'colored'
@@ -139,7 +125,7 @@ def _write_pictures(row, root, maps, kinds, window, layout, size, seed, overwrit
             made += 1
     return made
 
-# %% ../nbs/90_cli.ipynb #38fbdb5d
+# %% ../nbs/90_cli.ipynb #a6f0ce0a
 @verb
 def embeddings(
     datasets_dir:DatasetsDir = Path('datasets'),
@@ -156,13 +142,16 @@ def embeddings(
     """Compute the speaker embedding of each clip, and the projection and the map of voices if asked.
 
     Example: `speaker-vgg-cct embeddings --datasets-dir datasets --save-2d-embed-compare`"""
+    from speaker_vgg_cct.data import store_voices
+    from speaker_vgg_cct.speaker import fit_speaker_pca, plot_voices, save_speaker_pca, voice_map
+    from speaker_vgg_cct.split import load_split
     with elsewhere(backend, address, [datasets_dir, *([weights] if weights else [])], []):
         table, _ = _manifest(datasets_dir, out, jobs)
         store = store_voices(table, out/'features', encoder, weights, jobs); x = store[table.sha256]
     typer.echo(f'{len(table)} embeddings of {x.shape[1]} numbers in {store.folder}')
     if output_pca_model:
         s = load_split(split) if split else None
-        fit = table['clip'].isin(s[s.part == 'train']['clip']) if split else pd.Series(True, table.index)
+        fit = table['clip'].isin(s[s.part == 'train']['clip'] if split else table['clip'])
         pca = fit_speaker_pca(x[fit], table['clip'][fit], width, n_components, 'train' if split else 'all')
         save_speaker_pca(pca, output_pca_model)
         typer.echo(f'{len(pca.components)} components fitted on {fit.sum()} clips ({pca.setting}) in {output_pca_model}')
@@ -170,7 +159,7 @@ def embeddings(
         with atomic(out/'PCA_subjects_embedding_plot.png') as t: plot_voices(voice_map(x, table, method)).savefig(t)
         typer.echo(f'voices drawn in {out/"PCA_subjects_embedding_plot.png"}')
 
-# %% ../nbs/90_cli.ipynb #4328afe1
+# %% ../nbs/90_cli.ipynb #451585eb
 @verb
 def split(
     eval_dataset:Annotated[str, typer.Option(help='The corpus that is held out; none: all of them train, for a model that is to be used')],
@@ -187,6 +176,11 @@ def split(
     """Split the corpora: one is held out for test, speakers of the others validate.
 
     Example: `speaker-vgg-cct split --datasets-dir datasets --eval-dataset EMOVO`"""
+    import pandas as pd
+    from speaker_vgg_cct.audit import check, full_audit
+    from speaker_vgg_cct.corpora import save_manifest
+    from speaker_vgg_cct.data import speakers_of
+    from speaker_vgg_cct.split import make_split, save_split
     table, _ = _manifest(datasets_dir, out, jobs)
     names = 'all' if train_datasets == 'all' else [c.strip() for c in train_datasets.split(',')]
     s = make_split(table, None if eval_dataset == 'none' else eval_dataset, num_classes, names, percent_subject_validation, augmentation, balanced, seed)
@@ -196,17 +190,19 @@ def split(
     typer.echo('shared between parts:\n' + shared.pivot(index='parts', columns='check', values='shared').to_string())
     typer.echo(f'validation speakers: {", ".join(s.attrs["validation_speakers"])}\nwritten to {folder}')
 
-# %% ../nbs/90_cli.ipynb #c6ad2701
+# %% ../nbs/90_cli.ipynb #5943d547
 @verb
 def export(
     source:Annotated[Path, typer.Argument(metavar='MANIFEST_OR_SPLIT', help='A manifest (.csv or .parquet), or the folder of a split')],
     folder:Annotated[Path, typer.Argument(help='Is made; must be empty if it is there')],
-    format:Annotated[str, typer.Option(help=', '.join(FORMATS))],
+    format:Annotated[str, typer.Option(help='audformat, nkululeko, emobox')],
     copy:Annotated[bool, typer.Option('--copy', help='Copy the audio; without it there are links')] = False,
 ):
     """Write a manifest or a split for audformat, nkululeko or EmoBox; the folder can be read again as corpora.
 
     Example: `speaker-vgg-cct export data/EMOVO/4_classes/no_aug/undersampling emovo --format audformat`"""
+    from speaker_vgg_cct.corpora import load_manifest
+    from speaker_vgg_cct.exchange import FORMATS, export as export_rows
     choose(format, FORMATS, 'format')
     if not source.exists(): raise ConfigError('is neither a manifest nor a split', file=source, remedy='`speaker-vgg-cct corpora` makes the first, `speaker-vgg-cct split` the second')
     s, table = _split_of(source) if source.is_dir() else (None, load_manifest(source))
@@ -248,9 +244,11 @@ def with_config(
     run.__annotations__ = {p.name: p.annotation for p in own + extra}
     return run
 
-# %% ../nbs/90_cli.ipynb #8711a2fb
+# %% ../nbs/90_cli.ipynb #ef07fcf0
 def _split_of(folder):
     "A split and its manifest, from its folder or the reference's `train_data` or `eval_data` below it."
+    from speaker_vgg_cct.corpora import load_manifest
+    from speaker_vgg_cct.split import load_split
     folder = Path(folder); folder = folder.parent if folder.name in ('train_data', 'eval_data') else folder
     s = load_split(folder)
     if not (folder/'manifest.csv').exists(): raise StoreError('has no manifest.csv', file=folder, remedy='Make the split with `speaker-vgg-cct split`')
@@ -264,6 +262,8 @@ def _agrees(s, num_classes, dataset):
     if dataset: choose(dataset, [s.attrs['test_corpus'], *s.attrs['train_corpora']], 'corpus of the split (--dataset)')
 
 def _parts(s, table, config, features, jobs, pca=None):
+    from speaker_vgg_cct.data import prepare
+    from speaker_vgg_cct.train import make_model
     model = make_model(config, len(s.attrs['classes']))
     return prepare(s, table, config.picture(model.img_size), features, model.speaker_dim, **config.voice, jobs=jobs, pca=pca)
 
@@ -271,7 +271,7 @@ Classes = Annotated[Optional[int], typer.Option(help='May be said; must be that 
 Dataset = Annotated[str, typer.Option('--dataset', '-d', help='May be said; must be a corpus of the split')]
 Features = Annotated[Path, typer.Option(help='Folder of the feature stores')]
 
-# %% ../nbs/90_cli.ipynb #f774ed2c
+# %% ../nbs/90_cli.ipynb #201b0703
 @verb
 @with_config
 def train(
@@ -284,6 +284,10 @@ def train(
     """Train on a split; goes on where an earlier call stopped. `accelerate launch` gives it several GPUs.
 
     Example: `speaker-vgg-cct train data/EMOVO/4_classes/no_aug/undersampling/train_data -c cpu --epochs 20`"""
+    import pandas as pd
+    from speaker_vgg_cct.evaluate import validate
+    from speaker_vgg_cct.split import split_folder
+    from speaker_vgg_cct.train import launched, load_config, train as train_run
     with launched(device) as team:
         with team.first():
             s, table = _split_of(data_train_dir); _agrees(s, num_classes, dataset); c = load_config(config, **options)
@@ -295,7 +299,7 @@ def train(
     best = pd.read_csv(folder/'summary.csv').eval_uar.max()
     typer.echo(f'best UAR on validation speakers {best:.1f} %\nrun folder: {folder}')
 
-# %% ../nbs/90_cli.ipynb #360ebc7f
+# %% ../nbs/90_cli.ipynb #3c15d066
 @verb
 @partial(with_config, only=('workers', 'img_size', 'mean', 'std', 'interpolation', 'crop_pct'))
 def eval_(
@@ -309,17 +313,21 @@ def eval_(
     """Test a run on the held-out corpus; writes performance.yaml, predictions.csv and conf_matrix.png into it.
 
     Example: `speaker-vgg-cct eval output/train/…/seed0 --data-test-path data/EMOVO/4_classes/no_aug/undersampling/eval_data`"""
+    from speaker_vgg_cct.evaluate import evaluate
+    from speaker_vgg_cct.split import split_folder
+    from speaker_vgg_cct.train import load_run
     s, table = _split_of(data_test_path); _agrees(s, num_classes, dataset); _, config, pca, made = load_run(model_path, **options)
     if made['label_hash'] != s.attrs['label_hash']: raise ConfigError('was trained on other classes than the split has', file=model_path, value=made['classes'], remedy=f'The split has {s.attrs["classes"]}')
     to = output_dir and split_folder(output_dir/'test'/f'{config.model}-{config.start}', s.attrs)/model_path.resolve().name
     m = evaluate(model_path, _parts(s, table, config, features, jobs, pca)[0]['test'], device, to, batch_size, **options)
     for k, v in m.items(): typer.echo(f'{k:24}{v:8.2f}' if isinstance(v, float) else f'{k:24}{v:8}')
 
-# %% ../nbs/90_cli.ipynb #66ec3a69
+# %% ../nbs/90_cli.ipynb #04626226
 def _stamps(files): return sorted((str(f), *(getattr(f.stat(), k) for k in ('st_size', 'st_mtime_ns'))) for f in map(Path, files) if f.is_file())
 
 def _made_of(notebook, given:dict)->str:
     "A digest of what an executed notebook comes from and of what its run left behind; only what cannot change its content is left out."
+    from speaker_vgg_cct.results import read_table
     how, out, corpus, seed = {k: v for k, v in given.items() if k not in ('command', 'jobs')}, Path(given['out']), given['test_corpus'], given['seed']
     rows = read_table(given['results']); rows = rows[(rows.test_corpus == corpus) & (rows.seed.astype(str) == str(seed))]
     files = [given['preset'], *(project_root()/'configs').glob('*.yaml'), *(given['options'].get(k, '') for k in FILES), *Path(given['corpora']).rglob('*')]
@@ -340,7 +348,7 @@ def run_experiment(
                  command=command or told(), **parameters)
     made = page.with_name(f'.{page.stem}.made')
     if page.exists() and made.exists() and made.read_text() == _made_of(notebook, given): return page
-    import papermill; from nbclient.exceptions import DeadKernelError # slow to import
+    import papermill; from nbclient.exceptions import DeadKernelError
     with atomic(page) as t:
         try: papermill.execute_notebook(str(notebook), str(t), given, kernel_name='python3', cwd=str(notebook.parent), stderr_file=sys.stderr, extra_arguments=['--log-level=CRITICAL'])
         except papermill.PapermillExecutionError as e:
@@ -353,13 +361,14 @@ def run_experiment(
 
 def _finish(page, title):
     "Gives an executed notebook its title, and takes out what went to stderr: progress bars and warnings."
+    from speaker_vgg_cct.report import read_notebook, write_notebook
     nb = read_notebook(page)
     nb.cells[0].source = re.sub('^title:.*$', f'title: "{title}"', nb.cells[0].source, count=1, flags=re.M)
     for c in nb.cells:
         if c.cell_type == 'code': c.outputs = [o for o in c.outputs if o.get('name') != 'stderr']
     write_notebook(nb, page)
 
-# %% ../nbs/90_cli.ipynb #65a7c116
+# %% ../nbs/90_cli.ipynb #89e91547
 Corpora = Annotated[Optional[Path], typer.Option(help='Folder of corpora; without it the synthetic ones are built')]
 Task = Annotated[str, typer.Option(help='4, 3 or all')]
 Preset = Annotated[Optional[str], typer.Option(help='quick, cpu, paper or a YAML file; default: cpu, for synthetic corpora quick')]
@@ -371,7 +380,10 @@ def places(corpora, out, results, preset)->tuple: # the corpora, the folder of t
     "Where an experiment reads and writes: each set of corpora has its own folder in `out`, and synthetic results stay out of the published ones."
     out = Path(out)/(Path(corpora).resolve().name if corpora else 'synthetic')
     results = Path(results) if results else project_root()/'results' if corpora else out/'results'
-    return (Path(corpora) if corpora else build(out/'corpora')), out, results, preset or ('cpu' if corpora else 'quick')
+    if not corpora:
+        from speaker_vgg_cct.synth import build
+        corpora, preset = build(out/'corpora'), preset or 'quick'
+    return Path(corpora), out, results, preset or 'cpu'
 
 @verb
 @with_config
@@ -390,7 +402,7 @@ def experiment(
     typer.echo(run_experiment(test_corpus, corpora, out, results, preset, options, task=task, seed=seed, train_corpora=train_corpora,
                               augmentation=augmentation, balance=balance, validation=validation, device=device, jobs=jobs))
 
-# %% ../nbs/90_cli.ipynb #e5b2f6c3
+# %% ../nbs/90_cli.ipynb #92f82f57
 def _aloud(cells): # each is named when its turn comes
     for name, seed in cells: typer.echo(f'{name} held out, seed {seed}'); yield name, seed
 
@@ -409,6 +421,8 @@ def report(
     """Leave one corpus out, each in turn, and render everything as a site.
 
     Example: `speaker-vgg-cct report --corpora datasets --seeds 0,1,2`"""
+    from speaker_vgg_cct.report import build_site
+    from speaker_vgg_cct.study import System, store_features
     try: numbers = [int(s) for s in seeds.split(',')]
     except ValueError: raise ConfigError('seeds are whole numbers, divided by commas', value=seeds, remedy='--seeds 0,1,2') from None
     corpora, out, results, preset = places(corpora, out, results, preset)
@@ -423,7 +437,7 @@ def report(
     home = build_site(site, pages, [project_root()/'results', results])
     typer.echo(f'results: {results/"runs.csv"}\nsite: open {Path(home).resolve()/"index.html"}')
 
-# %% ../nbs/90_cli.ipynb #2f061e0e
+# %% ../nbs/90_cli.ipynb #4bcff1d9
 @verb
 def study(
     corpora:Annotated[Optional[Path], typer.Option(help='Folder of corpora; without it the synthetic ones are built')] = None,
@@ -438,6 +452,8 @@ def study(
     """Train every system of a study on every held-out corpus and seed, and write the tables of the report.
 
     Example: `speaker-vgg-cct study --corpora datasets --groups main,control`"""
+    from speaker_vgg_cct.analysis import finish_study
+    from speaker_vgg_cct.study import STUDY_GROUPS, read_systems, run_baselines, run_inner, run_system, store_features
     found = read_systems(systems if systems.exists() else project_root()/systems)
     wanted = [choose(g.strip(), STUDY_GROUPS, 'group of systems') for g in groups.split(',')]
     for name in only or (): choose(name, [s.name for s in found], 'system (--only)', file=systems)
@@ -459,7 +475,7 @@ def study(
     if tables:
         for f in finish_study(found, manifest, out, results, device=device, jobs=jobs, command=told()): typer.echo(f)
 
-# %% ../nbs/90_cli.ipynb #5231d6b4
+# %% ../nbs/90_cli.ipynb #538bfb16
 @verb
 def rerun(
     run:Annotated[str, typer.Argument(help='Name of a folder in results/runs')],
@@ -469,15 +485,14 @@ def rerun(
     """Train and test a recorded run again from nothing, and compare.
 
     Example: `speaker-vgg-cct rerun EMODB-SPEAKER-VGG-CCT-71085e-3b6f1a-seed0 --corpora datasets`"""
+    from speaker_vgg_cct.study import rerun as rerun_cell
     corpora, out, results, _ = places(corpora, out, results, None); manifest, _ = _manifest(corpora, out, jobs)
     table = rerun_cell(Path(run).name, manifest, results, out, device, jobs, told()); typer.echo(table.round(4).to_string())
     odd = table.index[(table.recorded - table.again).abs() > 1e-3].tolist()
     if odd: raise StoreError('came out differently', file=results/'runs'/Path(run).name, value=odd, remedy='On another kind of processor the last digits of sums differ, and a training with them')
     typer.echo('the same')
 
-# %% ../nbs/90_cli.ipynb #3ceb9015
-FUNCTIONAL_SETS = {'contours': store_contours, 'egemaps': store_egemaps}
-
+# %% ../nbs/90_cli.ipynb #6f9e0b18
 @verb
 @with_config
 def pretrain(
@@ -494,16 +509,21 @@ def pretrain(
     """Learn from speech without labels; a training starts from the product with --initial-checkpoint. Goes on where an earlier call stopped.
 
     Example: `speaker-vgg-cct pretrain --datasets-dir datasets --leave-out EMOVO --target functionals`"""
+    import pandas as pd
+    from speaker_vgg_cct.baselines import store_egemaps
+    from speaker_vgg_cct.pretrain import pretrain as pretrain_run, store_contours, unlabelled
+    from speaker_vgg_cct.train import load_config
+    sets = {'contours': store_contours, 'egemaps': store_egemaps}
     if not (datasets_dir or speech): raise ConfigError('there is nothing to learn from', remedy='Give --datasets-dir, --speech or both')
     tables = [_manifest(datasets_dir, out, jobs)[0]] if datasets_dir else []
     tables += [unlabelled(folder, jobs, out/'clips.csv') for folder in speech or ()]
     names = [c.strip() for c in leave_out.split(',') if c.strip() not in ('', 'none')]; product = product or out/'pretrain'/target
     file = pretrain_run(pd.concat(tables, ignore_index=True), load_config(config, **options), features, product, target, leave_out=names, hide=hide,
-                        functionals=FUNCTIONAL_SETS[choose(functionals, FUNCTIONAL_SETS, 'functionals')], device=device, jobs=jobs, command=told())
+                        functionals=sets[choose(functionals, sets, 'functionals')], device=device, jobs=jobs, command=told())
     best = (h := pd.read_csv(product/'pretrain.csv')).loc[h.held_out_loss.idxmin()]
     typer.echo(f'loss on held-out speakers {best.held_out_loss:.3f}, of the mean {best.mean_loss:.3f}\nstart from it: --initial-checkpoint {file}')
 
-# %% ../nbs/90_cli.ipynb #5f054e9b
+# %% ../nbs/90_cli.ipynb #adf736ac
 @verb
 def bundle(
     run:Annotated[Optional[Path], typer.Argument(help='The folder of a run; without one a model is trained on all corpora, none held out')] = None,
@@ -516,6 +536,11 @@ def bundle(
     """Make one file of a run, for `predict` and `listen`; or train on all corpora first.
 
     Example: `speaker-vgg-cct bundle --corpora datasets -o model.svc`"""
+    from speaker_vgg_cct.bundle import make_bundle
+    from speaker_vgg_cct.recognizer import read_bundle
+    from speaker_vgg_cct.split import make_split
+    from speaker_vgg_cct.study import slug, train_cell
+    from speaker_vgg_cct.train import load_config
     if run is None:
         corpora, out, results, preset = places(corpora, out, results, preset)
         manifest, config = _manifest(corpora, out, jobs)[0], load_config(preset, seed=seed); run = out/'bundle'/f'{slug(system)}-{config.hash[:6]}-seed{seed}'
@@ -523,17 +548,21 @@ def bundle(
     made = make_bundle(run, to, results=[results or project_root()/'results'], coverage=coverage)
     typer.echo(f'{read_bundle(made)[1]["card"]}\nwritten to {made}, {made.stat().st_size/1e6:.1f} MB')
 
-# %% ../nbs/90_cli.ipynb #9529947c
+# %% ../nbs/90_cli.ipynb #63974445
 @verb
 def latency(
     models:Annotated[Optional[list[str]], typer.Option(help='small, "small, speaker-adapted" or CCT-14/7x2; may be said again; default: all')] = None,
-    runtimes:Annotated[str, typer.Option(help='onnx, torch or both, divided by commas')] = ','.join(RUNTIMES),
+    runtimes:Annotated[str, typer.Option(help='onnx, torch or both, divided by commas')] = 'onnx,torch',
     repeats:Annotated[int, typer.Option(min=1, help='Times of each measurement')] = 30,
     results:Results = None,
 ):
     """Measure how long a clip waits for its answer on this machine, stage by stage; about ten minutes.
 
     Example: `speaker-vgg-cct latency --runtimes torch`"""
+    from speaker_vgg_cct.cost import machine
+    from speaker_vgg_cct.latency import MODELS, latency_table
+    from speaker_vgg_cct.recognizer import RUNTIMES
+    from speaker_vgg_cct.report import to_markdown
     for m in models or (): choose(m, MODELS, 'model')
     wanted = [choose(r.strip(), RUNTIMES, 'runtime') for r in runtimes.split(',')]
     with tempfile.TemporaryDirectory() as folder: table = latency_table(folder, models, wanted, repeats=repeats)
@@ -541,17 +570,19 @@ def latency(
     with atomic(file) as tmp: table.round(3).assign(**machine('cpu'), command=told()).to_csv(tmp, index=False)
     typer.echo(f'{to_markdown(table[table.stage == "end to end"].drop(columns="stage").set_index("model").round(2))}\nwritten to {file}')
 
-# %% ../nbs/90_cli.ipynb #f48f0c92
+# %% ../nbs/90_cli.ipynb #d503703c
 @verb
 def bench(
-    only:Annotated[Optional[str], typer.Option(help='Sections, divided by commas: ' + ', '.join(SECTIONS) + '; default: all')] = None,
-    clips:Annotated[int, typer.Option(min=1, help='Short clips whose features are computed in the section clips; 100000 take about an hour')] = Size.clips,
-    repeats:Annotated[int, typer.Option(min=1, help='Turns of each measurement')] = Size.repeats,
+    only:Annotated[Optional[str], typer.Option(help='Sections, divided by commas: pictures, embeddings, step, loader, evaluation, start, again, tried, memory, clips; default: all')] = None,
+    clips:Annotated[int, typer.Option(min=1, help='Short clips whose features are computed in the section clips; 100000 take about an hour')] = 2000,
+    repeats:Annotated[int, typer.Option(min=1, help='Turns of each measurement')] = 7,
     out:Out = Path('output'), results:Results = None,
 ):
     """Measure this program beside what it replaces on this machine, its memory as corpora grow, and what a clip costs; about ten minutes.
 
     Example: `speaker-vgg-cct bench --only pictures,step`"""
+    from speaker_vgg_cct.bench import Size, aims_shown, run_bench
+    from speaker_vgg_cct.report import to_markdown
     file = Path(results or project_root()/'results')/'bench.csv'
     table = run_bench(file, out/'bench', only and [s.strip() for s in only.split(',')], Size(repeats=repeats, clips=clips), told(), typer.echo)
     typer.echo(f'{to_markdown(aims_shown(table))}\nwritten to {file}')

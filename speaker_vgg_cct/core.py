@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['EMOTIONS', 'SYNONYMS', 'TASKS', 'UNWRITABLE', 'SVCError', 'CorpusError', 'AudioError', 'SplitError', 'LeakageError',
            'ConfigError', 'StoreError', 'choose', 'emotion_name', 'Task', 'digest', 'hash_file', 'get_task', 'make_rng',
-           'atomic', 'write_text', 'write_json', 'in_parallel', 'git_commit', 'provenance', 'this_program']
+           'atomic', 'write_text', 'write_json', 'in_parallel', 'git_commit', 'provenance', 'this_program',
+           'project_root']
 
 # %% ../nbs/00_core.ipynb #1dbdb80e
 import errno, hashlib, json, os, platform, re, reprlib, subprocess, tempfile
@@ -208,3 +209,13 @@ def this_program()->dict: # package → version, `python`, and `code`, a digest
     "What computes here: versions of what results depend on, and the code of this package."
     code = digest(*(f.read_bytes() for f in sorted(_here.glob('*.py'))))
     return provenance()['versions'] | {'python': '.'.join(platform.python_version_tuple()[:2]), 'code': code}
+
+# %% ../nbs/00_core.ipynb #c3c55c8b
+def project_root(
+    start=None, # a folder in the checkout; by default the current one, then the one that this package is installed from
+)->Path: # the checkout
+    "The nearest folder upward that holds `settings.ini` and `nbs/`; raises `ConfigError` if there is none."
+    start, more = Path(start or '.').resolve(), [] if start else [_here.parent]
+    for d in (start, *start.parents, *more):
+        if (d/'settings.ini').exists() and (d/'nbs').is_dir(): return d
+    raise ConfigError('is not in a checkout of the project', file=start, remedy='Run this in the folder that you cloned, where settings.ini is')

@@ -20,7 +20,7 @@ class Shown(nn.Module):
     "A network that takes pictures as they are stored."
     def __init__(self,
         network, # of the CCT family
-        config, # `train.Config`
+        config, # `config.Config`
     ):
         super().__init__(); self.network = network
         self.look = network.img_size, config.cmap, config.in_chans, config.mean, config.std, config.interpolation, config.crop_pct

@@ -23,13 +23,14 @@ from tqdm import tqdm
 from .audio import SAMPLE_RATE
 from .audit import Ledger, known_clips, save_ledgers
 from .checkpoint import loaded_line
+from .config import Config
 from .core import ConfigError, CorpusError, LeakageError, SplitError, atomic, choose, digest, make_rng, provenance, write_json, write_text
 from .corpora import SILENT, audio_files, inspect_clips
 from .data import ClipData, Each, Store, batches, checked_samples, store_each, store_pictures, to_input
 from .speaker_cct import SPEAKER_CCTS
 from .spectrogram import FRAME_RATE, HOP, mel_power
 from .split import validation_speakers
-from .train import Config, load_state, make_model, make_optimizer, make_schedule, model_input, pick_device, same_run, save_state, seed_epoch
+from .train import load_state, make_model, make_optimizer, make_schedule, model_input, pick_device, same_run, save_state, seed_epoch
 
 # %% ../nbs/55_pretrain.ipynb #be5b6b79
 def unlabelled(

@@ -28,7 +28,7 @@ READ = { # name → layer, and what is taken of its input and output
 def representations(
     model, # a CCT, with or without speaker
     data, # `data.ClipData`
-    config, # the run's `train.Config`
+    config, # the run's `config.Config`
     device='cpu',
 )->dict: # name → float32 [clips, width], in the order of the rows: `speaker vector`, then those of `READ` that the model has
     "What a model has of each clip before the speaker joins and after."
@@ -113,7 +113,7 @@ def clip_maps(
 def attention_profile(
     model, # a CCT, with or without speaker
     data, # `data.ClipData`
-    config, # the run's `train.Config`
+    config, # the run's `config.Config`
     device='cpu',
 )->pd.DataFrame: # kind, onto, class (of the clips), row (0: the highest frequencies), column (0: the beginning), weight, even, n (clips)
     "The maps of `clip_maps`, averaged over the clips of each class; off the picture `row` and `column` are empty."

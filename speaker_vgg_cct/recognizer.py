@@ -88,7 +88,7 @@ class Recognition:
 
 def _rounded(probabilities): return {f'p_{c}': round(p, 4) for c, p in probabilities.items()}
 
-# %% ../nbs/75_recognizer.ipynb #0976b9df
+# %% ../nbs/75_recognizer.ipynb #407df2bb
 AUDIO_ENDINGS = tuple(sorted({f'.{e.lower()}' for e in sf.available_formats() if e != 'RAW'} | {'.oga', '.opus', '.aif', '.aifc'})) # of files that are taken from a folder
 
 def sources_of(
@@ -99,8 +99,10 @@ def sources_of(
     if not isinstance(given, (str, Path)): return [given]
     p = Path(given)
     if p.is_dir():
-        files = (Path(d)/f for d, _, names in os.walk(p) for f in names) # unlike rglob, goes on if a folder may not be read or vanishes meanwhile
-        found = sorted(f for f in files if f.suffix.lower() in AUDIO_ENDINGS and not any(part.startswith('.') for part in f.relative_to(p).parts))
+        unread = [] # folders in it, each an answer that says so when its turn comes
+        files = [Path(d)/f for d, _, names in os.walk(p, onerror=lambda e: unread.append(Path(e.filename))) for f in names]
+        hidden = lambda f: any(part.startswith('.') for part in f.relative_to(p).parts)
+        found = sorted(f for f in [*(f for f in files if f.suffix.lower() in AUDIO_ENDINGS), *(d for d in unread if d.exists())] if not hidden(f)) # what vanished meanwhile is left out
         if not found: raise AudioError('is a folder without audio', file=p, remedy=f'Files end in {", ".join(AUDIO_ENDINGS[:8])} …')
         return found
     if not p.exists() and glob.has_magic(str(given)):

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['FLOORS', 'ORDER', 'studies', 'classes', 'by_system', 'summary_table', 'summary_figure', 'recall_table', 'run_panels',
            'read_aspect', 'what_lacks', 'origin', 'to_markdown', 'read_notebook', 'write_notebook', 'readme_text',
-           'project_root', 'write_readme', 'sidebar', 'run_page', 'takes_results', 'source_page', 'api_table',
-           'api_pages', 'stage', 'links', 'link_names', 'link_source', 'parameter_table', 'in_order', 'process',
-           'render', 'offline', 'replace_site', 'build_site']
+           'write_readme', 'sidebar', 'run_page', 'takes_results', 'source_page', 'api_table', 'api_pages', 'stage',
+           'links', 'link_names', 'link_source', 'parameter_table', 'in_order', 'process', 'render', 'offline',
+           'replace_site', 'build_site']
 
-# %% ../nbs/80_report.ipynb #aae0c29a
+# %% ../nbs/80_report.ipynb #4e049df9
 import ast, re, shutil, subprocess, sys
 from itertools import groupby
 from pathlib import Path
@@ -18,10 +18,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import yaml
 
-import speaker_vgg_cct
 from ._modidx import d as _index
 from .adapt import SETTINGS
-from .core import ConfigError, digest, hash_file, this_program, write_text
+from .core import ConfigError, digest, hash_file, project_root, this_program, write_text
 from .evaluate import plot_confusion
 from .pages import finish_pages
 from .play import write_sounds
@@ -189,16 +188,7 @@ def _output_text(o):
     text = o.get('text') or data.get('text/plain', '')
     return '\n'.join('    ' + l if l else '' for l in text.rstrip().split('\n'))
 
-# %% ../nbs/80_report.ipynb #6c7a6d2b
-def project_root(
-    start=None, # a folder in the checkout; by default the current one, then the one that this package is installed from
-)->Path: # the checkout
-    "The nearest folder upward that holds `settings.ini` and `nbs/`; raises `ConfigError` if there is none."
-    start, more = Path(start or '.').resolve(), [] if start else [Path(speaker_vgg_cct.__file__).parent.parent]
-    for d in (start, *start.parents, *more):
-        if (d/'settings.ini').exists() and (d/'nbs').is_dir(): return d
-    raise ConfigError('is not in a checkout of the project', file=start, remedy='Run this in the folder that you cloned, where settings.ini is')
-
+# %% ../nbs/80_report.ipynb #71b57136
 def write_readme(
     root=None, # the checkout
 )->Path: # README.md

@@ -6,13 +6,12 @@
 __all__ = ['KEY', 'COLUMNS', 'result_row', 'read_table', 'append_runs', 'read_runs', 'run_name', 'save_aggregates',
            'load_aggregates']
 
-# %% ../nbs/65_results.ipynb #bb48de25
+# %% ../nbs/65_results.ipynb #562d5b12
 import json, re
 from pathlib import Path
 
 import numpy as np, pandas as pd
 from filelock import FileLock
-from sklearn.metrics import confusion_matrix
 
 from .core import StoreError, atomic, write_text
 
@@ -78,7 +77,7 @@ def read_runs(
     if not tables: return pd.DataFrame(columns=COLUMNS)
     return pd.concat(tables, ignore_index=True).drop_duplicates(KEY, keep='last', ignore_index=True)
 
-# %% ../nbs/65_results.ipynb #431b10b5
+# %% ../nbs/65_results.ipynb #ead6bba1
 def run_name(row:dict)->str:
     "A readable and unique name of a row's run."
     system = re.sub(r'\W+', '-', row['system'])
@@ -90,6 +89,7 @@ def save_aggregates(
     results, # the results folder
 )->Path: # `results/runs/<name>`
     "Copies a run's confusion counts, learning curve, options and provenance into the results folder."
+    from sklearn.metrics import confusion_matrix # slow to import
     out, folder = Path(out), Path(results)/'runs'/run_name(row)
     p, classes = pd.read_csv(out/'predictions.csv'), json.loads((out/'provenance.json').read_text())['classes']
     counts = pd.DataFrame(confusion_matrix(p.truth, p.prediction, labels=classes), pd.Index(classes, name='truth'), classes)

@@ -15,13 +15,14 @@ import pandas as pd, re, yaml
 
 from .audit import check, checkpoint_ledger, full_audit, run_ledgers, save_ledgers, setting_of, store_fingerprints
 from .baselines import baseline_predictions, hear, judge_predictions, store_egemaps
+from .config import Config
 from .core import ConfigError, StoreError, atomic, choose, provenance, write_json
 from .data import prepare, run_enrolment, speakers_of, store_pictures, store_voices, voice_vectors
 from .evaluate import evaluate, floors, judge, validate
 from .pretrain import TARGETS, pretrain
 from .results import append_runs, read_runs, result_row, run_name, save_aggregates
 from .split import make_split, split_hash
-from .train import Config, load_config, load_run, make_model, pick_device, predict_logits, threads, train
+from .train import load_config, load_run, make_model, pick_device, predict_logits, threads, train
 
 # %% ../nbs/70_study.ipynb #ca4bff63
 STUDY_GROUPS = 'main', 'control', 'ablation'

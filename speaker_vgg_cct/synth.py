@@ -13,8 +13,7 @@ import json, tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np, pandas as pd, soundfile as sf
-from scipy.signal import butter, fftconvolve, lfilter, sosfilt
+import numpy as np, pandas as pd, scipy, soundfile as sf # scipy loads its parts when they are used
 from tqdm import tqdm
 
 from .audio import SAMPLE_RATE
@@ -47,7 +46,7 @@ def tilted(
     gain = 10**(-max(loss, 0.1)/10)
     q = (1 - gain*np.cos(2*np.pi*3000/SAMPLE_RATE))/(1 - gain)
     pole = q - np.sqrt(q*q - 1)
-    return lfilter([1 - pole], [1, -pole], x)
+    return scipy.signal.lfilter([1 - pole], [1, -pole], x)
 
 def glottal_source(
     f0:np.ndarray, # Hz [samples]
@@ -85,7 +84,7 @@ def time_varying(
     changes = np.flatnonzero((sos[1:] != sos[:-1]).any((1, 2))) + 1
     for i, j in zip([0, *changes], [*changes, len(sos)]):
         part = slice(i*FRAME, j*FRAME)
-        y[part], state = sosfilt(sos[i], x[part], zi=state)
+        y[part], state = scipy.signal.sosfilt(sos[i], x[part], zi=state)
     return y
 
 # %% ../nbs/11_synth.ipynb #bdc3ffbd
@@ -306,9 +305,9 @@ def record(
     tail = make_rng(0, 'room', corpus).standard_normal(int(r.reverb*SAMPLE_RATE))
     tail *= 10**(-3*np.arange(len(tail))/len(tail))
     room = np.concatenate([[1], tail*10**(r.wet/20)/np.sqrt((tail**2).sum())])
-    y = sosfilt(butter(2, r.band, 'band', fs=SAMPLE_RATE, output='sos'), fftconvolve(y, room)[:len(y)])
+    y = scipy.signal.sosfilt(scipy.signal.butter(2, r.band, 'band', fs=SAMPLE_RATE, output='sos'), scipy.signal.fftconvolve(y, room)[:len(y)])
     y *= (10**(-28/20)/np.sqrt(np.mean(y**2)))**r.agc*10**(r.level/20)
-    noise = lfilter([1], [1, -r.colour], rng.standard_normal(len(y)))
+    noise = scipy.signal.lfilter([1], [1, -r.colour], rng.standard_normal(len(y)))
     y += noise/noise.std()*10**(r.noise/20)
     return (np.clip(np.round(y*32768), -32768, 32767)/32768).astype(np.float32)
 

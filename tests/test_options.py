@@ -18,15 +18,15 @@ from timm.optim import create_optimizer_v2
 from typer.main import get_command
 from typer.testing import CliRunner
 
-import speaker_vgg_cct.cli as cli
 import speaker_vgg_cct.train as t
 from speaker_vgg_cct.cli import app
+from speaker_vgg_cct.config import Config
 from speaker_vgg_cct.core import ConfigError, digest
 from speaker_vgg_cct.corpora import read_corpora
 from speaker_vgg_cct.data import Altered, prepare, seeded
 from speaker_vgg_cct.split import make_split
 from speaker_vgg_cct.synth import build
-from speaker_vgg_cct.train import Config, make_schedule, image_transform, load_config, load_run, make_model, model_input, predict_logits, train, train_epoch
+from speaker_vgg_cct.train import make_schedule, image_transform, load_config, load_run, make_model, model_input, predict_logits, train, train_epoch
 
 MODEL = 'speaker_vgg_cct_end_to_end_2_7x2_112'
 CPU = torch.device('cpu')
@@ -177,7 +177,7 @@ README = ('--pretrained --num-classes 4 --input-size 3 112 112 --batch-size 32 -
 def test_the_readmes_command_is_accepted(place, on_disk, theirs, tmp_path, monkeypatch):
     "As the README has it; what would be computed is caught."
     caught = []
-    monkeypatch.setattr(cli, 'train_run', lambda parts, pca, split, config, folder, device, **_: caught.append((config, folder)) or (_ for _ in ()).throw(ConfigError('caught')))
+    monkeypatch.setattr(t, 'train', lambda parts, pca, split, config, folder, device, **_: caught.append((config, folder)) or (_ for _ in ()).throw(ConfigError('caught')))
     r = run('train', on_disk/'train_data', '--model', MODEL, '-c', theirs, *README, '--dataset', '', '--root-output-dir', tmp_path, '--features', place[0]/'features', '--jobs', 1)
     assert 'caught' in r.output, r.output
     c, folder = caught[0]
@@ -208,7 +208,7 @@ def test_each_option_of_a_run_is_one_of_the_command_line():
 
 def test_pairs_and_triples_on_the_command_line(place, on_disk, theirs, tmp_path, monkeypatch):
     caught = []
-    monkeypatch.setattr(cli, 'load_config', lambda preset, **options: caught.append(options) or (_ for _ in ()).throw(ConfigError('caught')))
+    monkeypatch.setattr(t, 'load_config', lambda preset, **options: caught.append(options) or (_ for _ in ()).throw(ConfigError('caught')))
     run('train', on_disk, *'--scale 0.5 1 --ratio 0.75 1.333 --mean 0.5 0.5 0.5 --opt-betas 0.9 0.95 --lr-noise 0.4 0.9 --cutmix-minmax 0.2 0.8 --img-size 96 --aa v0 --no-save-graphs --aug -b 8 -j 2'.split())
     assert caught[0] == dict(scale=[.5, 1.], ratio=[.75, 1.333], mean=[.5]*3, opt_betas=[.9, .95], lr_noise=[.4, .9], cutmix_minmax=[.2, .8], img_size=96, aa='v0',
                              save_graphs=False, no_aug=False, batch_size=8, workers=2)

@@ -1,8 +1,11 @@
 "Hundreds of files that are no clips, or hardly: each is an answer or one typed error, and the good ones beside them are done."
 import csv
+import errno
+import os
 import random
 import resource
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ import soundfile as sf
 from speaker_vgg_cct.audio import SAMPLE_RATE, load_audio
 from speaker_vgg_cct.core import AudioError
 from speaker_vgg_cct.corpora import read_corpora
-from speaker_vgg_cct.recognizer import SHIPPED, Recognizer
+from speaker_vgg_cct.recognizer import SHIPPED, Recognizer, sources_of
 from speaker_vgg_cct.synth import clip
 
 FORMS = 'wav', 'flac', 'mp3', 'ogg', 'aiff'
@@ -78,6 +81,19 @@ def test_each_is_an_answer_or_an_error(bad, record_property):
         kind = n.split('.')[0].rsplit('_', 1)[0] if n.split('.')[0].rsplit('_', 1)[-1] in FORMS else n.split('.')[0]
         if kind in ('whole', 'eight_bits', 'six_channels', 'high_rate', 'name_é_日本') or '_called' in kind: assert n not in errors, (n, errors.get(n)) # what a file is, its content says
         if kind in ('text', 'page', 'zeros', 'random', 'nan', 'inf', 'minus_inf', 'too_loud', 'silent', 'one_sample', 'huge', 'cut0') or kind.startswith('cut') and n.endswith(('wav', 'aiff', 'flac')): assert n in errors, n
+
+
+def test_a_folder_that_may_not_be_read_is_an_error_of_its_own(tmp_path, monkeypatch):
+    for name in ('open', 'shut', '.hidden'):
+        (tmp_path/name).mkdir(); sf.write(tmp_path/name/'a.wav', clip('sad'), SAMPLE_RATE)
+    real = os.scandir
+    def scandir(path): # the superuser, as whom tests may run, may read everything
+        if Path(path).name in ('shut', '.hidden'): raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+        return real(path)
+    monkeypatch.setattr(os, 'scandir', scandir)
+    found = sources_of(tmp_path); assert found == [tmp_path/'open'/'a.wav', tmp_path/'shut']
+    heard, refused = Recognizer.load(SHIPPED).each(found)
+    assert heard.seconds > 0 and 'shut: is a folder' in str(refused) and 'may not be read' in str(refused)
 
 
 def test_a_corpus_of_them_loses_none(bad):
