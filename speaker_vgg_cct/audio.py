@@ -43,8 +43,9 @@ LONGEST = 3600. # seconds of a file that is taken into memory
 def _opened(path):
     "An open `SoundFile`; raises `AudioError` for what is none or is cut short."
     def wrong(e):
-        if not hasattr(path, 'read') and Path(path).is_dir(): return AudioError('is a folder', file=path, remedy='Give the files in it; if it is in another folder, it may not be read')
-        nothing = not hasattr(path, 'read') and Path(path).is_file() and not Path(path).stat().st_size
+        p = None if hasattr(path, 'read') else Path(path)
+        if p and p.is_dir(): return AudioError('is a folder', file=path, remedy='Give the files in it; if it is in another folder, it may not be read')
+        nothing = p and p.is_file() and not p.stat().st_size
         return AudioError('is empty' if nothing else f'cannot be decoded: {e}', file=path, value='0 bytes' if nothing else None, remedy='Replace it or leave it out')
     try: f = sf.SoundFile(path if hasattr(path, 'read') else str(path))
     except (OSError, sf.SoundFileError, TypeError) as e: raise wrong(e) from None # TypeError: raw samples, which do not say their rate

@@ -421,7 +421,7 @@ def clips(work:Path, size:Size, tell)->list: # rows
 # %% ../nbs/82_bench.ipynb #d8ea5a0c
 SECTIONS = {f.__name__: f for f in (pictures, embeddings, step, loader, evaluation, start, again, tried, memory, clips)}
 AIMS = {('pictures', 'clean picture and all eight augmentations: grey levels, as they are stored'): '≥ 25', ('embeddings', 'short clips, from samples'): '≥ 3', ('embeddings', 'short clips, from trimmed speech'): '≥ 3',
-        **{('step', f'{name}: training step{way}'): '≥ 1.3' for name in ('small', 'CCT-14/7x2') for way in ('', ' with --amp')}, ('loader', 'small: step and its wait'): '≤ 0.03', ('again', 'experiment, then the same again'): '≤ 0.02'} # of the ratio
+        **{('step', f'{name}: training step{way}'): '≥ 1.3' for name in Size.models for way in ('', ' with --amp')}, ('loader', 'small: step and its wait'): '≤ 0.03', ('again', 'experiment, then the same again'): '≤ 0.02'} # of the ratio
 
 def read_bench(file)->pd.DataFrame: # empty if there is none
     "The table in a file; raises `StoreError` if it is another."
