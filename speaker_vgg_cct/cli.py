@@ -475,19 +475,21 @@ def study(
     if tables:
         for f in finish_study(found, manifest, out, results, device=device, jobs=jobs, command=told()): typer.echo(f)
 
-# %% ../nbs/90_cli.ipynb #538bfb16
+# %% ../nbs/90_cli.ipynb #68ac3b73
 @verb
 def rerun(
     run:Annotated[str, typer.Argument(help='Name of a folder in results/runs')],
     corpora:Annotated[Optional[Path], typer.Option(help='Folder of corpora; without it the synthetic ones are built')] = None,
+    record:Annotated[bool, typer.Option(help='Write how it came out into reruns.csv, beside the results')] = False,
     out:Out = Path('output'), results:Results = None, device:Device = 'auto', jobs:Jobs = -1,
 ):
     """Train and test a recorded run again from nothing, and compare.
 
     Example: `speaker-vgg-cct rerun EMODB-SPEAKER-VGG-CCT-71085e-3b6f1a-seed0 --corpora datasets`"""
-    from speaker_vgg_cct.study import rerun as rerun_cell
+    from speaker_vgg_cct.study import record_rerun, rerun as rerun_cell
     corpora, out, results, _ = places(corpora, out, results, None); manifest, _ = _manifest(corpora, out, jobs)
     table = rerun_cell(Path(run).name, manifest, results, out, device, jobs, told()); typer.echo(table.round(4).to_string())
+    if record: record_rerun(Path(run).name, table, results, told())
     odd = table.index[(table.recorded - table.again).abs() > 1e-3].tolist()
     if odd: raise StoreError('came out differently', file=results/'runs'/Path(run).name, value=odd, remedy='On another kind of processor the last digits of sums differ, and a training with them')
     typer.echo('the same')

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EMOTIONS', 'SYNONYMS', 'TASKS', 'UNWRITABLE', 'SVCError', 'CorpusError', 'AudioError', 'SplitError', 'LeakageError',
            'ConfigError', 'StoreError', 'choose', 'emotion_name', 'Task', 'digest', 'hash_file', 'get_task', 'make_rng',
-           'atomic', 'write_text', 'write_json', 'in_parallel', 'git_commit', 'provenance', 'this_program',
+           'atomic', 'write_text', 'write_json', 'in_parallel', 'git_commit', 'processor', 'provenance', 'this_program',
            'project_root']
 
 # %% ../nbs/00_core.ipynb #1dbdb80e
@@ -184,7 +184,7 @@ def in_parallel(
         yield from map(function, islice(items, 1)) # the first one here: Numba, which librosa uses, compiles on first use into a cache on disk, and processes that fill it at once can crash (numba issue 10128)
     yield from Parallel(n_jobs=jobs, return_as='generator', idle_worker_timeout=10)(delayed(function)(i) for i in items)
 
-# %% ../nbs/00_core.ipynb #399c20ba
+# %% ../nbs/00_core.ipynb #2f89035c
 _here = Path(__file__).parent if '__file__' in globals() else Path.cwd() # a notebook has no file
 
 def git_commit()->str: # short commit, `+` behind it if the tree differs from it, `unknown` outside a checkout
@@ -192,6 +192,11 @@ def git_commit()->str: # short commit, `+` behind it if the tree differs from it
     git = lambda *a: subprocess.run(['git', *a], capture_output=True, text=True, check=True, cwd=_here).stdout.strip()
     try: return git('rev-parse', '--short=10', 'HEAD') + ('+' if git('status', '--porcelain', '-uno') else '')
     except (OSError, subprocess.CalledProcessError): return 'unknown'
+
+def processor()->str: # such as `AMD EPYC`
+    "The name of the processor: another kind adds in another order, so a training ends in other last digits."
+    info = Path('/proc/cpuinfo'); name = re.search(r'model name\s*:\s*(.+)', info.read_text()) if info.exists() else None
+    return name[1] if name else platform.processor() or platform.machine()
 
 def provenance(
     **extra, # more entries, such as `command` or `seed`
@@ -202,7 +207,7 @@ def provenance(
         try: return metadata.version(p)
         except metadata.PackageNotFoundError: return None
     return {'commit': git_commit(), 'python': platform.python_version(), 'platform': platform.platform(),
-            'cpus': os.cpu_count(), 'versions': {p: version(p) for p in packages}, **extra}
+            'processor': processor(), 'cpus': os.cpu_count(), 'versions': {p: version(p) for p in packages}, **extra}
 
 # %% ../nbs/00_core.ipynb #ed160ec2
 def this_program()->dict: # package → version, `python`, and `code`, a digest

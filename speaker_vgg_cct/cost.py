@@ -7,10 +7,9 @@ __all__ = ['MODELS', 'WORK', 'some_input', 'count', 'PlainAttention', 'plain_att
            'best_threads', 'best_device', 'batch_for', 'summary', 'cost_table', 'step_cost', 'lines', 'counts_shown',
            'times_shown', 'machine', 'cost_figure']
 
-# %% ../nbs/66_cost.ipynb #73463680
-import datetime, platform, re, time
+# %% ../nbs/66_cost.ipynb #e5c6e19e
+import datetime, time
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 
 import matplotlib.pyplot as plt, pandas as pd, timm, torch
 import torch.nn.functional as F
@@ -234,15 +233,13 @@ def times_shown(
     return pd.DataFrame({'ours, ms': cells(f'{step}_ours', 3), 'plain, ms': cells(f'{step}_plain', 3), 'plain ÷ ours': cells(f'{step}_ratio', 3),
                          'pictures × rounds': [f'{b} × {r}' for b, r in zip(t.batch, t.repeats)]}, index=t.index)
 
-# %% ../nbs/66_cost.ipynb #b3a2bc33
+# %% ../nbs/66_cost.ipynb #e152afb9
 def machine(
     device:str, # `cpu` or `cuda`
 )->dict:
     "What the times hold for: processor, version, date."
-    made, info = provenance(), Path('/proc/cpuinfo')
-    cpu = re.search(r'model name\s*:\s*(.+)', info.read_text()) if info.exists() else None
-    name = torch.cuda.get_device_name() if device == 'cuda' else (cpu[1] if cpu else platform.processor() or platform.machine())
-    return {'device': device, 'processor': name, 'cpus': made['cpus'], 'torch': torch.__version__,
+    made = provenance()
+    return {'device': device, 'processor': torch.cuda.get_device_name() if device == 'cuda' else made['processor'], 'cpus': made['cpus'], 'torch': torch.__version__,
             'commit': made['commit'], 'date': str(datetime.date.today())}
 
 # %% ../nbs/66_cost.ipynb #75a16a77

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['STUDY_GROUPS', 'System', 'read_systems', 'train_cell', 'run_cell', 'slug', 'system_config', 'run_system',
-           'run_baselines', 'store_features', 'rerun', 'read_inner', 'run_inner', 'network_enrolment']
+           'run_baselines', 'store_features', 'rerun', 'record_rerun', 'read_inner', 'run_inner', 'network_enrolment']
 
-# %% ../nbs/70_study.ipynb #ee391859
+# %% ../nbs/70_study.ipynb #e5e3b730
 import json, shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd, re, yaml
+from filelock import FileLock
 
 from .audit import check, checkpoint_ledger, full_audit, run_ledgers, save_ledgers, setting_of, store_fingerprints
 from .baselines import baseline_predictions, hear, judge_predictions, store_egemaps
@@ -188,6 +189,22 @@ def rerun(
         m = run_cell(split, manifest, config, folder, Path(out)/'features', device, jobs, system=row['system'], group=row['group'], command=command)[0]
     metrics = [k for k in row if k in ('uar', 'accuracy', 'macro_f1') or k.startswith('recall_') and k in m]
     return pd.DataFrame({'recorded': {k: float(row[k]) for k in metrics}, 'again': {k: float(m[k]) for k in metrics}})
+
+# %% ../nbs/70_study.ipynb #4901bc6f
+def record_rerun(
+    name:str, # of a folder in `results/runs`
+    table:pd.DataFrame, # of `rerun`
+    results, # folder with the table
+    command:str='',
+)->pd.DataFrame: # `reruns.csv`: name, recorded, again (UAR, percent), threads, recorded_on, processor, commit, command
+    "Writes down how a run came out again, in place of what was known of it on this processor."
+    results = Path(results); made, here, file = json.loads((results/'runs'/name/'provenance.json').read_text()), provenance(), results/'reruns.csv'
+    row = dict(name=name, recorded=table.recorded['uar'], again=table.again['uar'], threads=made['threads'], recorded_on=made.get('processor', ''), processor=here['processor'], commit=here['commit'], command=command)
+    with FileLock(results/'.runs.lock'):
+        old = pd.read_csv(file, keep_default_na=False) if file.exists() else pd.DataFrame(columns=list(row))
+        new = pd.concat([t for t in (old[(old.name != name) | (old.processor != row['processor'])], pd.DataFrame([row])) if len(t)]).sort_values(['processor', 'name'], ignore_index=True)
+        with atomic(file) as tmp: new.to_csv(tmp, index=False)
+    return new
 
 # %% ../nbs/70_study.ipynb #c8d61b66
 def _inner_cells(system, manifest, test_corpus, seed, out): # training corpus that is left out → folder

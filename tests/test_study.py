@@ -68,8 +68,11 @@ def test_a_cell_of_the_table_can_be_made_again_from_its_provenance(study, tmp_pa
     root, _, _ = study
     results = root/'synthetic'/'results'
     name = run_name(read_runs(results).query("system == 'ours' and seed == 1").iloc[0].to_dict())
-    again = run('rerun', name, '--out', root, '--device', 'cpu', '--jobs', 1)
+    again = run('rerun', name, '--record', '--out', root, '--device', 'cpu', '--jobs', 1)
     assert again.exit_code == 0 and 'the same' in again.output and 'uar' in again.output, again.output
+    known = pd.read_csv(results/'reruns.csv')
+    assert known.name.tolist() == [name] and known.processor[0] == known.recorded_on[0] and abs(known.recorded[0] - known.again[0]) < 1e-3
+    (results/'reruns.csv').rename(tmp_path/'reruns.csv')  # the other tests count the tables of a study
     other = tmp_path/'results'
     shutil.copytree(results, other)
     table = read_runs(other)
