@@ -11,10 +11,10 @@ from pathlib import Path
 
 from .core import write_text
 
-# %% ../nbs/79_pages.ipynb #f447f742
+# %% ../nbs/79_pages.ipynb #edcb23bb
 _prose = 'p', 'li', 'blockquote', 'figcaption'
 
-def _words(tag): return re.sub(r'\s+([.,:;)]|$)', r'\1', re.sub(r'\s+', ' ', tag.get_text(' '))).strip()
+def _words(tag): return re.sub(r'\s+([.,:;)](?!\d)|$)', r'\1', re.sub(r'\s+', ' ', tag.get_text(' '))).strip()
 
 def describe_figures(
     page, # BeautifulSoup of a rendered page; its pictures are changed
@@ -35,7 +35,7 @@ def describe_figures(
         for i, t in enumerate(pictures): t['alt'] = short + (f' (figure {i + 1} of {len(pictures)})' if len(pictures) > 1 else '')
     return sum(map(len, said.values()))
 
-# %% ../nbs/79_pages.ipynb #aa37044b
+# %% ../nbs/79_pages.ipynb #39ccab91
 def _before(tag): # the paragraph right before it, in its own output or at the end of the one before; None if something else is there
     while tag.name != 'main' and not (near := tag.find_previous_sibling()): tag = tag.parent
     while tag.name != 'main' and near.name == 'div' and (inner := near.find_all(recursive=False)): near = inner[-1]
@@ -49,7 +49,7 @@ def number_captions(
     for t in page.select('main img, main table'):
         if t.find_parent(['figure', 'p', 'table', 'a']) or not (p := _before(t)) or not _words(p).endswith(':'): continue
         kind = 'Table' if t.name == 'table' else 'Figure'; counts[kind] += 1; title = f'{kind} {counts[kind]}'
-        figure, caption, number = page.new_tag('figure', id=title.lower().replace(' ', '-'), attrs={'class': f'numbered {kind.lower()}'}), page.new_tag('figcaption'), page.new_tag('strong')
+        figure, caption, number = page.new_tag('figure', id=title.lower().replace(' ', '-'), attrs={'class': f'numbered of-{kind.lower()}'}), page.new_tag('figcaption'), page.new_tag('strong')
         number.string = f'{title}.'; old, box = p.parent, t.find_parent('div', class_='cell-output-display')
         last = p.find_all(string=True)[-1]; last.replace_with(last.rstrip().removesuffix(':') + '.')
         caption.extend([number, ' ', *list(p.contents)]); p.extract(); t.wrap(figure)

@@ -16,6 +16,7 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 from nbclient import NotebookClient
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -194,6 +195,19 @@ def test_each_picture_is_told_in_words(site, pages):
     assert len(said) == sum(len(page.pictures) for page in pages.values()) > 40, 'two pictures of one page are told in the same words'
     poor = [s for s in said if len(s[1]) < 25 or re.fullmatch(r'(?i)(figure|image|picture|plot|graph)?[\s\d]*(\.png)?', s[1])]
     assert not poor, f'a sentence before the figure says what it shows: {poor}'
+
+
+def test_figures_and_tables_of_the_study_are_numbered(site):
+    seen = 0
+    for f in sorted((site/'paper').glob('*.html')):
+        main = BeautifulSoup(f.read_text(encoding='utf-8'), 'html.parser').main
+        for kind in ('Figure', 'Table'):
+            captions = [t.figcaption.get_text() for t in main.select(f'figure.of-{kind.lower()}')]
+            assert [c.split('.')[0] for c in captions] == [f'{kind} {i + 1}' for i in range(len(captions))] and all(c.endswith('.') for c in captions), f
+            seen += len(captions)
+        assert not [t['alt'] for t in main.select('img') if not t.find_parent('figure')], f'{f}: a paragraph that ends with a colon, right before a figure, is its caption'
+        assert not [a for a in main.select('a') if a.get_text() in ('Figure', 'Table')], f'{f}: refers to what has no number'
+    assert seen > 20
 
 
 def test_each_public_name_is_listed_with_its_source(site, pages):
