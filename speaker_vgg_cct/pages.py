@@ -66,8 +66,9 @@ def refer(
 ):
     "Writes the number into each link whose text is `Figure` or `Table`."
     for a in page.select('main a[href*="#"]'):
+        if _words(a) not in ('Figure', 'Table'): continue
         target, _, mark = a['href'].partition('#'); there = named.get((Path(file).parent/target if target else Path(file)).resolve(), {})
-        if _words(a) in ('Figure', 'Table') and mark in there: a.string = there[mark]
+        if mark in there: a.string = there[mark]
 
 # %% ../nbs/79_pages.ipynb #165b6cf5
 _landmarks = {'nav.navbar': 'Main', 'nav.quarto-secondary-nav': 'Where this page is', 'nav#quarto-sidebar': 'Pages', 'nav#TOC': 'On this page', 'nav.page-navigation': 'Next and previous page'}
