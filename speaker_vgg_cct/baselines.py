@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'Block', 'baseline_setting', 'standardised', 'svm_guess', 'egemaps', 'store_egemaps', 'Heard', 'hear',
-           'baseline_ledgers', 'baseline_guess', 'baseline_predictions', 'judge_predictions', 'enrolment_curve',
-           'plot_enrolment']
+           'systems_of', 'baseline_ledgers', 'baseline_guess', 'baseline_predictions', 'judge_predictions',
+           'enrolment_curve', 'plot_enrolment']
 
 # %% ../nbs/61_baselines.ipynb #e188a1a7
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from .data import Each, Store, checked_samples, sampling_weights, store_each, st
 from .evaluate import judge
 from .voice import egemaps_functionals
 
-# %% ../nbs/61_baselines.ipynb #501b3c8f
+# %% ../nbs/61_baselines.ipynb #40831bc9
 class Block(NamedTuple):
     "Features of a baseline, and what is taken out of them."
-    features: str # `eGeMAPS`, `voice` or `layers`
+    features: str # `eGeMAPS`, `voice`, `layers` or `campplus`
     by: str = None # whose mean is taken out: `speaker`, `corpus` or nobody's
     scale: bool = False # and divided by whose scale: a z-score
 
@@ -31,9 +31,11 @@ BASELINES = { # system → its features
     'eGeMAPS + SVM': [Block('eGeMAPS')],
     'speaker embedding + SVM': [Block('voice')],
     "speaker encoder's layers + SVM": [Block('layers')],
+    'CAM++ + SVM': [Block('campplus')],
     'eGeMAPS, z-score by speaker + SVM': [Block('eGeMAPS', 'speaker', True)],
     'speaker embedding, deviation from speaker + SVM': [Block('voice', 'speaker')],
     "speaker encoder's layers, relative to speaker + SVM": [Block('layers', 'speaker', True)],
+    'CAM++, relative to speaker + SVM': [Block('campplus', 'speaker', True)],
     'speaker embedding and eGeMAPS, relative to speaker + SVM': [Block('voice', 'speaker'), Block('eGeMAPS', 'speaker', True)],
     'eGeMAPS, z-score by corpus + SVM': [Block('eGeMAPS', 'corpus', True)]}
 
@@ -80,7 +82,7 @@ def store_egemaps(
     "Computes and keeps the eGeMAPS functionals of all rows."
     return store_each(rows, root, 'egemaps', {'set': 'eGeMAPSv02'}, Each(egemaps), jobs, 'eGeMAPS')
 
-# %% ../nbs/61_baselines.ipynb #eed7e14e
+# %% ../nbs/61_baselines.ipynb #ee69d8da
 @dataclass
 class Heard:
     "All clips of training speakers and of the test corpus, with their features, and which of them train and test."
@@ -97,15 +99,25 @@ def hear(
     manifest:pd.DataFrame, # that the split was made from
     root, # folder of the stores
     jobs:int=-1,
+    campplus=None, # the weights file of CAM++; without it its baselines are left out
 )->Heard:
     "The features that baselines need; computes what the stores lack."
     train, test = parts['train'], parts['test']; original = (train.rows.augmentation == '').to_numpy()
     known = manifest.speaker.isin(train.rows.speaker)
     rows = manifest[known | manifest.corpus.isin(test.rows.corpus)].reset_index(drop=True)
     stores = {'voice': store_voices(rows, root, 'resemblyzer', jobs=jobs), 'layers': store_voices(rows, root, 'resemblyzer_layers', jobs=jobs), 'eGeMAPS': store_egemaps(rows, root, jobs)}
+    if campplus: stores['campplus'] = store_voices(rows, root, 'campplus', campplus, jobs)
     place = pd.Index(rows['clip']).get_indexer
     return Heard(rows, {name: store[rows.sha256].astype(np.float64) for name, store in stores.items()}, rows.speaker.isin(train.rows.speaker).to_numpy(),
                  place(train.rows['clip'][original]), place(test.rows['clip']), train.labels[original], test.labels)
+
+# %% ../nbs/61_baselines.ipynb #88dfae50
+def systems_of(
+    heard:Heard,
+    setting:str=None, # of `adapt.SETTINGS`; None: any
+)->list: # of names
+    "The baselines for which there are features."
+    return [s for s, blocks in BASELINES.items() if all(b.features in heard.features for b in blocks) and setting in (None, baseline_setting(s))]
 
 # %% ../nbs/61_baselines.ipynb #ec5fa4cd
 def baseline_ledgers(
@@ -132,13 +144,13 @@ def baseline_guess(
     x = np.hstack([standardised(relative(b), heard.train, own_units=b.features == 'eGeMAPS') for b in blocks])
     return svm_guess(x[heard.train], heard.labels, rows.corpus.iloc[heard.train], x[heard.test])
 
-# %% ../nbs/61_baselines.ipynb #834244c8
+# %% ../nbs/61_baselines.ipynb #27b2f3e2
 def baseline_predictions(
     heard:Heard,
     classes, # names in index order
     k:int=None, # enrolled clips of each test speaker; None: all
     seed:int=0, # of the draw
-    systems=None, # names; None: all
+    systems=None, # names; None: all of `systems_of`
 )->pd.DataFrame: # columns system, setting, clip, corpus, speaker, gender, emotion, seconds, truth, prediction, p_<class>…
     "A row for each baseline and test clip, for paired tests between systems. The machine gives no probabilities: `p_` is 1 for its answer."
     rows, names = heard.rows.iloc[heard.test], np.asarray(classes)
@@ -146,7 +158,7 @@ def baseline_predictions(
     def answered(blocks):
         guess = baseline_guess(heard, blocks, k, seed)
         return known.assign(prediction=names[guess], **{f'p_{c}': (guess == i).astype(int) for i, c in enumerate(classes)})
-    tables = {(s, baseline_setting(s, k)): answered(BASELINES[s]) for s in systems or BASELINES}
+    tables = {(s, baseline_setting(s, k)): answered(BASELINES[s]) for s in systems or systems_of(heard)}
     return pd.concat(tables, names=['system', 'setting']).reset_index(['system', 'setting']).reset_index(drop=True)
 
 def judge_predictions(
@@ -158,16 +170,16 @@ def judge_predictions(
     return {system: judge(t.truth.map(index).to_numpy(), t.prediction.map(index).to_numpy(), t.speaker, classes) | {'setting': setting}
             for (system, setting), t in table.groupby(['system', 'setting'], sort=False)}
 
-# %% ../nbs/61_baselines.ipynb #6351669e
+# %% ../nbs/61_baselines.ipynb #00cd62f6
 def enrolment_curve(
     heard:Heard,
     classes, # names in index order
     ks=(0, 1, 2, 4, 8, 16, None), # enrolled clips of each test speaker; None: all
     seeds=(0, 1, 2), # of the draws
-    systems=None, # names; None: all that are speaker-adapted
+    systems=None, # names; None: all of `systems_of` that are speaker-adapted
 )->pd.DataFrame: # columns k (`all` for None), draw, system, setting, and those of `evaluate.judge`; percent
     "How the speaker-adapted baselines do with `k` unlabelled clips of each test speaker; their setting at 0 is inductive."
-    adapted = systems or [s for s in BASELINES if baseline_setting(s) == 'speaker-adapted']
+    adapted = systems or systems_of(heard, 'speaker-adapted')
     rows = []
     for k in ks:
         for seed in seeds if k else seeds[:1]:

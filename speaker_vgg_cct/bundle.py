@@ -30,10 +30,10 @@ def calibration_of(
     point, whole = (at_coverage(risk_coverage(apply_temperature(as_logits(p), temperature), labels), (c,)).iloc[0] for c in (coverage, 100))
     return dict(temperature=temperature, threshold=point.confidence/100, coverage=float(coverage), uar=float(whole.uar), uar_answered=float(point.uar), clips=len(p))
 
-# %% ../nbs/77_bundle.ipynb #a26017c0
+# %% ../nbs/77_bundle.ipynb #94bf86c7
 CORPUS_LICENCES = { # as their owners published them; of others nothing is known here
     'RAVDESS': 'CC BY-NC-SA 4.0', 'NEMO': 'CC BY-NC-SA 4.0', 'EMOVO': 'for research; no licence text', 'EMODB': 'free download; no licence text in the original release'}
-_of_encoder = {'resemblyzer': 'Resemblyzer (Apache 2.0)', 'resemblyzer_layers': 'Resemblyzer (Apache 2.0)', 'vggvox': 'VGGVox (weights as given by the user)',
+_of_encoder = {'resemblyzer': 'Resemblyzer (Apache 2.0)', 'resemblyzer_layers': 'Resemblyzer (Apache 2.0)', 'campplus': 'CAM++ of 3D-Speaker (Apache 2.0)', 'vggvox': 'VGGVox (weights as given by the user)',
                'functionals': 'openSMILE (audEERING, free for private, research and educational use only)'}
 
 def model_card(

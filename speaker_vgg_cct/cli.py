@@ -125,11 +125,11 @@ def _write_pictures(row, root, maps, kinds, window, layout, size, seed, overwrit
             made += 1
     return made
 
-# %% ../nbs/90_cli.ipynb #a6f0ce0a
+# %% ../nbs/90_cli.ipynb #475ef29f
 @verb
 def embeddings(
     datasets_dir:DatasetsDir = Path('datasets'),
-    encoder:Annotated[str, typer.Option(help='resemblyzer, resemblyzer_layers, vggvox or functionals')] = 'resemblyzer',
+    encoder:Annotated[str, typer.Option(help='resemblyzer, resemblyzer_layers, campplus, vggvox or functionals')] = 'resemblyzer',
     weights:Annotated[Optional[Path], typer.Option('--weights', '--model-path', help='File of the encoder\'s weights, if it takes one')] = None,
     n_components:Annotated[Optional[int], typer.Option(help='Principal components; default: as many as the data and the width allow')] = None,
     width:Annotated[int, typer.Option(help='Width of the model that the projection is for')] = 384,
@@ -437,7 +437,7 @@ def report(
     home = build_site(site, pages, [project_root()/'results', results])
     typer.echo(f'results: {results/"runs.csv"}\nsite: open {Path(home).resolve()/"index.html"}')
 
-# %% ../nbs/90_cli.ipynb #4bcff1d9
+# %% ../nbs/90_cli.ipynb #fe6e11ad
 @verb
 def study(
     corpora:Annotated[Optional[Path], typer.Option(help='Folder of corpora; without it the synthetic ones are built')] = None,
@@ -453,18 +453,22 @@ def study(
 
     Example: `speaker-vgg-cct study --corpora datasets --groups main,control`"""
     from speaker_vgg_cct.analysis import finish_study
-    from speaker_vgg_cct.study import STUDY_GROUPS, read_systems, run_baselines, run_inner, run_system, store_features
+    from speaker_vgg_cct.study import STUDY_GROUPS, campplus_of, lacking_weights, read_systems, run_baselines, run_inner, run_system, store_features
     found = read_systems(systems if systems.exists() else project_root()/systems)
     wanted = [choose(g.strip(), STUDY_GROUPS, 'group of systems') for g in groups.split(',')]
     for name in only or (): choose(name, [s.name for s in found], 'system (--only)', file=systems)
     asked = [s for group in STUDY_GROUPS if group in wanted for s in found if s.group == group and (not only or s.name in only)]
+    lacking = lacking_weights(asked)
+    if only and lacking: raise ConfigError(f'{next(iter(lacking))}: the weights file of its encoder is not there', value=next(iter(lacking.values())))
+    for name, file in lacking.items(): typer.echo(f'{name}: left out, for the weights file of its encoder is not there: {file}')
+    asked = [s for s in asked if s.name not in lacking]
     if not asked: raise ConfigError('no system is of these groups', file=systems, value=groups, remedy='Give --groups or --only other names')
     corpora, out, results, _ = places(corpora, out, results, None); command = told()
     with elsewhere(backend, address, [corpora], [out, results]) as each:
         manifest, _ = _manifest(corpora, out, jobs); there = sorted(manifest.corpus.unique())
         names = there if test_corpora == 'all' else [choose(c.strip(), there, 'test corpus') for c in test_corpora.split(',')]
         if backend: store_features(asked, manifest, names, out/'features', jobs)
-        def base(cell): return run_baselines(manifest, *cell, asked[0].split, out, results, jobs, command)
+        def base(cell): return run_baselines(manifest, *cell, asked[0].split, out, results, jobs, command, campplus_of(asked))
         for _ in each(base, [(name, seed) for seed in sorted({seed for s in asked for seed in s.seeds}) for name in names]): pass
         def run(cell): return run_system(cell[0], manifest, *cell[1:], out, results, device, jobs, command)
         cells = [(s, name, seed) for s in asked for seed in s.seeds for name in names]

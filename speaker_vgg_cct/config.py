@@ -16,7 +16,7 @@ from typing import get_args
 
 from .core import ConfigError, digest, hash_file
 
-# %% ../nbs/29_config.ipynb #3012a151
+# %% ../nbs/29_config.ipynb #e9a8a2da
 Pair, Triple = tuple[float, float], tuple[float, float, float]
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225) # mean and standard deviation of the channels, as in torchvision and timm
 
@@ -38,7 +38,7 @@ class Pictures:
 @dataclass(frozen=True)
 class Voices:
     "Speaker vectors"
-    encoder: str = 'resemblyzer' # resemblyzer, resemblyzer_layers, vggvox, functionals, or several joined by +
+    encoder: str = 'resemblyzer' # resemblyzer, resemblyzer_layers, campplus, vggvox, functionals, or several joined by +
     weights: str = None # file of the encoder's weights, if it takes one
     n_components: int = None # of the projection; None: as many as data and network allow
     fit_on: str = 'train' # clips that the projection sees: train, or all as in the reference (transductive)
