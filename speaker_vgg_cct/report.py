@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['FLOORS', 'ORDER', 'studies', 'classes', 'by_system', 'summary_table', 'summary_figure', 'recall_table', 'run_panels',
-           'read_aspect', 'what_lacks', 'origin', 'to_markdown', 'read_notebook', 'write_notebook', 'readme_text',
-           'write_readme', 'sidebar', 'run_page', 'takes_results', 'source_page', 'api_table', 'api_pages', 'stage',
-           'links', 'link_names', 'link_source', 'parameter_table', 'in_order', 'process', 'render', 'offline',
-           'replace_site', 'build_site']
+           'read_aspect', 'what_lacks', 'origin', 'span', 'to_markdown', 'read_notebook', 'write_notebook',
+           'readme_text', 'write_readme', 'sidebar', 'run_page', 'takes_results', 'source_page', 'api_table',
+           'api_pages', 'stage', 'links', 'link_names', 'link_source', 'parameter_table', 'in_order', 'process',
+           'render', 'offline', 'replace_site', 'build_site']
 
 # %% ../nbs/80_report.ipynb #4e049df9
 import ast, re, shutil, subprocess, sys
@@ -152,7 +152,15 @@ def origin(
     commands = sorted(set(table.command.dropna())) if 'command' in table else []
     return f'Made with {line}.' + ('\n\n```sh\n' + '\n'.join(commands) + '\n```' if commands else '')
 
-# %% ../nbs/80_report.ipynb #a17f30ce
+# %% ../nbs/80_report.ipynb #da789dff
+def span(
+    values:pd.Series, # numbers by name
+    digits:int=1,
+)->str: # such as `from 25.0 (chance) to 60.3 (ours)`
+    "The lowest and the highest of some numbers in words: what a figure's caption says for who cannot see it."
+    v = values.dropna().sort_values(); say = lambda i: f'{v.iloc[i]:.{digits}f} ({v.index[i]})'
+    return f'from {say(0)} to {say(-1)}' if len(v) else 'nothing'
+
 def to_markdown(
     table:pd.DataFrame, # a table; its index becomes the first columns
 )->str: # Markdown
