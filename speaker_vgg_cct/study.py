@@ -206,18 +206,20 @@ def rerun(
     metrics = [k for k in row if k in ('uar', 'accuracy', 'macro_f1') or k.startswith('recall_') and k in m]
     return pd.DataFrame({'recorded': {k: float(row[k]) for k in metrics}, 'again': {k: float(m[k]) for k in metrics}})
 
-# %% ../nbs/70_study.ipynb #4901bc6f
+# %% ../nbs/70_study.ipynb #27d62c98
 def record_rerun(
     name:str, # of a folder in `results/runs`
     table:pd.DataFrame, # of `rerun`
     results, # folder with the table
     command:str='',
 )->pd.DataFrame: # `reruns.csv`: name, recorded, again (UAR, percent), threads, recorded_on, processor, commit, command
-    "Writes down how a run came out again, in place of what was known of it on this processor."
+    "Writes down how a run came out again, in place of what was known of it on this processor; raises `StoreError` if the file there is no such table."
     results = Path(results); made, here, file = json.loads((results/'runs'/name/'provenance.json').read_text()), provenance(), results/'reruns.csv'
     row = dict(name=name, recorded=table.recorded['uar'], again=table.again['uar'], threads=made['threads'], recorded_on=made.get('processor', ''), processor=here['processor'], commit=here['commit'], command=command)
     with FileLock(results/'.runs.lock'):
-        old = pd.read_csv(file, keep_default_na=False) if file.exists() else pd.DataFrame(columns=list(row))
+        try: old = pd.read_csv(file, keep_default_na=False) if file.exists() else pd.DataFrame(columns=list(row))
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e: raise StoreError(f'is no table of runs made again: {e}', file=file, remedy='Restore it from git') from None
+        if lacking := set(row) - set(old): raise StoreError(f'lacks the columns {sorted(lacking)}', file=file, remedy='Restore it from git')
         new = pd.concat([t for t in (old[(old.name != name) | (old.processor != row['processor'])], pd.DataFrame([row])) if len(t)]).sort_values(['processor', 'name'], ignore_index=True)
         with atomic(file) as tmp: new.to_csv(tmp, index=False)
     return new
