@@ -30,7 +30,7 @@ def heard():
     known, labelled = (rows.corpus != 'C').to_numpy(), rows.emotion.isin(CLASSES).to_numpy()
     label = lambda at: rows.emotion.iloc[at].map(CLASSES.index).to_numpy()
     train, test = np.flatnonzero(known & labelled), np.flatnonzero(~known & labelled)
-    return Heard(rows, {'voice': x, 'layers': x[:, ::2], 'eGeMAPS': x[:, ::-1]*np.arange(1, 21)}, known, train, test, label(train), label(test))
+    return Heard(rows, {'voice': x, 'layers': x[:, ::2], 'campplus': x[:, 1::2], 'eGeMAPS': x[:, ::-1]*np.arange(1, 21)}, known, train, test, label(train), label(test))
 
 
 @pytest.fixture(scope='module')
