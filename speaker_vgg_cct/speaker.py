@@ -227,16 +227,18 @@ def save_vggvox(net:VGGVoxNet, path):
     "Writes the network's 44 arrays as safetensors."
     with atomic(path) as tmp: save_file({k: v.cpu().contiguous() for k, v in _arrays(net).items()}, tmp)
 
-# %% ../nbs/22_speaker.ipynb #320ddf2d
-class VGGVox:
-    "VGGVox with the weights of a file."
-    name, dim, published, network = 'vggvox', 1024, _GET_WEIGHTS, VGGVoxNet
-
+# %% ../nbs/22_speaker.ipynb #4da666e1
+class _OfFile:
+    "An encoder whose weights are published as a file: has `network`, its class, and `load`, which reads the file."
     def __init__(self,
-        weights, # `.h5` or `.safetensors`; or the network itself
+        weights, # the file, see `load`; or the network itself
         device:str='cpu',
     ):
-        self.device, self.net = torch.device(device), (weights if isinstance(weights, VGGVoxNet) else load_vggvox(weights)).to(device)
+        self.device, self.net = torch.device(device), (weights if isinstance(weights, self.network) else self.load(weights)).to(device)
+
+class VGGVox(_OfFile):
+    "VGGVox with the weights of a file."
+    name, dim, published, network, load = 'vggvox', 1024, _GET_WEIGHTS, VGGVoxNet, staticmethod(load_vggvox)
 
     def embed(self,
         clips:list, # of float32 [samples], mono 16 kHz
@@ -251,16 +253,10 @@ class VGGVox:
                 out[some] = _numbers(self.net, x)
         return out
 
-# %% ../nbs/22_speaker.ipynb #c95ea5bb
-class CAMPlus:
+# %% ../nbs/22_speaker.ipynb #3f5ef9ef
+class CAMPlus(_OfFile):
     "Mean and deviation over time of the last layer of CAM++, with the weights of a file."
-    name, dim, published, network = 'campplus', 1024, GET_CAMPPLUS, CAMPlusNet
-
-    def __init__(self,
-        weights, # `.pt` or `.safetensors`; or the network itself
-        device:str='cpu',
-    ):
-        self.device, self.net = torch.device(device), (weights if isinstance(weights, CAMPlusNet) else load_campplus(weights)).to(device)
+    name, dim, published, network, load = 'campplus', 1024, GET_CAMPPLUS, CAMPlusNet, staticmethod(load_campplus)
 
     def embed(self,
         clips:list, # of float32 [samples], mono 16 kHz; of one longer than 30 s what lies about its centre is heard
