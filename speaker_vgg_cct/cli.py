@@ -7,7 +7,7 @@ __all__ = ['DatasetsDir', 'Out', 'Jobs', 'Backend', 'Address', 'SHORT', 'PANELS'
            'Corpora', 'Task', 'Preset', 'Results', 'Augmentation', 'Balance', 'told', 'elsewhere', 'corpora',
            'spectrograms', 'embeddings', 'split', 'export', 'config_option', 'with_config', 'train', 'eval_',
            'run_experiment', 'places', 'experiment', 'report', 'study', 'rerun', 'pretrain', 'bundle', 'latency',
-           'bench']
+           'cost', 'bench']
 
 # %% ../nbs/90_cli.ipynb #84c6eb68
 import inspect, re, shlex, shutil, sys, tempfile
@@ -575,6 +575,27 @@ def latency(
     file = Path(results or project_root()/'results')/'latency.csv'
     with atomic(file) as tmp: table.round(3).assign(**machine('cpu'), command=told()).to_csv(tmp, index=False)
     typer.echo(f'{to_markdown(table[table.stage == "end to end"].drop(columns="stage").set_index("model").round(2))}\nwritten to {file}')
+
+# %% ../nbs/90_cli.ipynb #8767c551
+@verb
+def cost(
+    models:Annotated[Optional[list[str]], typer.Option(help='Names of networks; may be said again; default: all')] = None,
+    repeats:Annotated[int, typer.Option(min=1, help='Rounds of each network at most')] = 20,
+    budget_s:Annotated[float, typer.Option(min=0, help='Seconds for each network, if three rounds fit')] = .5,
+    results:Results = None,
+):
+    """Count what each network takes, and measure it beside the plain formulation of attention; about a minute.
+
+    Example: `speaker-vgg-cct cost --models cct_7_7x2_224`"""
+    import pandas as pd
+    from speaker_vgg_cct.cost import best_device, cost_table, fused, machine, step_cost, times_shown
+    from speaker_vgg_cct.report import to_markdown
+    device, folder = best_device(), Path(results or project_root()/'results'); about = machine(device) | {'command': told()}
+    table = cost_table(models, repeats=repeats, budget_s=budget_s, device=device).assign(fused=fused(device), fused_in_training=fused(device, .1))
+    with atomic(folder/'cost.csv') as tmp: table.assign(**about).to_csv(tmp, index=False)
+    if device == 'cuda':
+        with atomic(folder/'step.csv') as tmp: pd.DataFrame([step_cost() | about]).to_csv(tmp, index=False)
+    typer.echo(f'{to_markdown(times_shown(table, "forward"))}\nwritten to {folder/"cost.csv"}')
 
 # %% ../nbs/90_cli.ipynb #d503703c
 @verb

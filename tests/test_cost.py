@@ -7,9 +7,11 @@ import pytest
 import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from typer.testing import CliRunner
 
 from speaker_vgg_cct import cost
 from speaker_vgg_cct.cct import FAMILY, SIZES, TWINS, parse_name
+from speaker_vgg_cct.cli import app
 from speaker_vgg_cct.core import ConfigError
 from speaker_vgg_cct.cost import MODELS, cost_table, count, counts_shown, plain_attention, some_input, times_shown
 from speaker_vgg_cct.report import run_page
@@ -101,16 +103,34 @@ def test_a_name_that_is_none_is_an_error():
     with pytest.raises(ConfigError, match='cct_14_7x2_224'): cost_table(['cct_14_7x2_225'])
 
 
-def test_the_page_is_made(tmp_path):
-    small = nbformat.read(PAGE, as_version=4)
-    assert not any(c.get('outputs') for c in small.cells), 'times are stored in the page'
+def test_the_page_shows_what_the_command_wrote(tmp_path, page):
     names = ['cct_2_3x2_32', 'cct_2_3x2_32_sine', 'vit_2_4_32', 'cvt_2_4_32', 'speaker_vgg_cct_2_7x2_112']
-    parameters = next(c for c in small.cells if 'parameters' in c.metadata.get('tags', []))
-    parameters.source = f'results, names, repeats, budget_s = [], {names}, 1, 0.'
-    nbformat.write(small, tmp_path/'cost.ipynb')
-    run_page(tmp_path/'cost.ipynb', tmp_path/'out.ipynb', [])
-    outputs = [o for c in nbformat.read(tmp_path/'out.ipynb', as_version=4).cells for o in c.get('outputs', [])]
-    text = '\n'.join(o.data['text/markdown'] for o in outputs if 'text/markdown' in o.get('data', {}))
-    assert any('image/png' in o.get('data', {}) for o in outputs) and 'Measured on' in text and 'plain ÷ ours' in text
+    done = CliRunner().invoke(app, ['cost', *(a for n in names for a in ('--models', n)), '--repeats', '1', '--budget-s', '0', '--results', str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    written = pd.read_csv(tmp_path/'cost.csv')
+    assert sorted(written.model) == sorted(names) and {'processor', 'torch', 'commit', 'date', 'command'} <= set(written)
+    outputs, text = page([tmp_path])
+    assert any('image/png' in o.get('data', {}) for o in outputs) and f'**Measured on** {written.processor[0]}' in text and 'plain ÷ ours' in text
     text = text.replace('<wbr>', '').replace('&#95;', '_')
     for name in names: assert f'<code>{name.removeprefix("cct_2_3x2_32") or name}</code>' in text
+    assert f'{written.forward_ratio.min():.2f} (`' in text
+
+
+def test_the_page_says_what_makes_a_table_that_lacks(tmp_path, page):
+    outputs, text = page([tmp_path])
+    assert 'There is no `cost.csv` yet: `speaker-vgg-cct cost` makes it' in text and not any('image/png' in o.get('data', {}) for o in outputs)
+
+
+def test_the_command_refuses_a_name_that_is_none(tmp_path):
+    done = CliRunner().invoke(app, ['cost', '--models', 'cct_14_7x2_225', '--results', str(tmp_path)])
+    assert done.exit_code == 1 and 'cct_14_7x2_224' in done.output and not (tmp_path/'cost.csv').exists()
+
+
+@pytest.fixture
+def page(tmp_path):
+    "The page on the results of folders: its outputs, and their text."
+    def made(results):
+        run_page(PAGE, tmp_path/'out.ipynb', results)
+        outputs = [o for c in nbformat.read(tmp_path/'out.ipynb', as_version=4).cells for o in c.get('outputs', [])]
+        return outputs, '\n'.join(o.data['text/markdown'] for o in outputs if 'text/markdown' in o.get('data', {}))
+    return made
