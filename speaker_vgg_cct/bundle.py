@@ -89,7 +89,7 @@ def measured_limits(
     for k in ('augmentation', 'balance'): same &= runs[k] == made['split'][k]
     return runs[same & (runs.label_hash == made['label_hash']) & (runs.setting == made['setting'])]
 
-# %% ../nbs/77_bundle.ipynb #d09d3111
+# %% ../nbs/77_bundle.ipynb #d2d912d0
 def parts_of(
     model, # in evaluation mode
     config, # `config.Config`
@@ -102,7 +102,8 @@ def parts_of(
     graphs = {'network': export_onnx(Shown(model, config), inputs, 'logits')}
     if pca: arrays |= {f'projection/{k}': np.asarray(v, np.float32) for k in ('mean', 'components', 'base', 'within') if (v := getattr(pca, k)) is not None}
     for name, weights in encoders:
-        if weights: arrays |= {f'encoder/{k}': v.cpu().numpy() for k, v in get_encoder(name, weights).net.state_dict().items()}
+        if name == 'campplus': graphs[name] = export_onnx(get_encoder(name, weights).net, {'bank': torch.zeros(2, 300, 80)}, 'statistics', frames=True)
+        elif weights: arrays |= {f'encoder/{k}': v.cpu().numpy() for k, v in get_encoder(name, weights).net.state_dict().items()}
         if name == 'resemblyzer_layers': graphs[name] = export_onnx(get_encoder(name).layers, {'mel': torch.zeros(2, 160, 40)}, 'layers')
     arrays |= {f'graph/{k}': np.frombuffer(v, np.uint8) for k, v in graphs.items()}
     return arrays, dict(config={k: v for k, v in asdict(config).items() if k not in OF_TRAINING}, picture=asdict(params), encoders=[name for name, _ in encoders],

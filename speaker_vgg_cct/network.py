@@ -59,16 +59,17 @@ class TorchNetwork:
         "The logits."
         with torch.inference_mode(): return self.shown(*self.tensors(*inputs)).float().cpu().numpy()
 
-# %% ../nbs/74_network.ipynb #754a6da1
+# %% ../nbs/74_network.ipynb #ab8ef9ae
 OPSET = 18 # version of ONNX's operators, of 2022: what common runtimes know
 
 def export_onnx(
     module:nn.Module, # in evaluation mode
     inputs:dict, # name → an example (a tensor) of at least two clips; their number is free
     output:str, # name
+    frames:bool=False, # is the second size of each input free too
 )->bytes: # of an ONNX file, float32
     "A module as an ONNX graph."
-    free = tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs)
+    free = tuple(dict.fromkeys(range(1 + frames), torch.export.Dim.DYNAMIC) for _ in inputs)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore') # of the exporter, about its own inside
         made = torch.onnx.export(module.cpu().eval(), tuple(inputs.values()), input_names=list(inputs), output_names=[output], opset_version=OPSET, dynamic_shapes=free, dynamo=True, verbose=False).model_proto

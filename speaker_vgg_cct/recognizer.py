@@ -6,7 +6,7 @@
 __all__ = ['FORMAT', 'SHIPPED', 'AUDIO_ENDINGS', 'WINDOW', 'WHOLE', 'SPEECH', 'QUIET', 'RUNTIMES', 'write_bundle', 'read_bundle',
            'Recognition', 'sources_of', 'samples_of', 'speech_share', 'cut', 'which_runtime', 'Recognizer']
 
-# %% ../nbs/75_recognizer.ipynb #41719c19
+# %% ../nbs/75_recognizer.ipynb #b3410b79
 import copy, glob, hashlib, json, os
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +23,7 @@ from .audio import SAMPLE_RATE, audio_blocks, duration, load_audio, to_mono
 from .core import AudioError, ConfigError, StoreError, atomic, choose
 from .graph import Graph
 from .spectrogram import PictureParams, clip_picture
-from .voice import VAD_FRAME, Functionals, SpeakerPCA, VoiceLayers, voiced
+from .voice import VAD_FRAME, Functionals, SpeakerPCA, VoiceLayers, VoiceStatistics, voiced
 
 # %% ../nbs/75_recognizer.ipynb #c35a8c9d
 FORMAT = 2 # of bundles
@@ -143,7 +143,7 @@ def cut(
         while len(here) > n: yield start/SAMPLE_RATE, here[:n]; start += n//2; before, here = here[:n//2], here[n//2:]
     here = np.concatenate([before, here]); yield max(0, start - len(before) + len(here) - n)/SAMPLE_RATE, here[-n:]
 
-# %% ../nbs/75_recognizer.ipynb #76a18f3a
+# %% ../nbs/75_recognizer.ipynb #17d4f047
 RUNTIMES = 'onnx', 'torch'
 _entries = dict(name=str, classes=list, config=dict, picture=dict, encoders=list, setting=str, synthetic=bool, projection=dict, calibration=dict, card=str) # what a bundle of a model tells
 _most = dict(pixels=2048, seconds=600, width=2**16) # what a stranger may ask for: sides and length of a picture, numbers of a speaker vector
@@ -188,6 +188,7 @@ class Recognizer:
     def _encoder(self, name, graphs, weights):
         if name == 'functionals': return Functionals()
         if name == 'resemblyzer_layers' and self.runtime == 'onnx': return VoiceLayers(Graph(graphs[name], self.threads))
+        if name == 'campplus': return VoiceStatistics(Graph(graphs[name], self.threads)) # its weights are in the graph only
         from speaker_vgg_cct.speaker import encoder_of # loads PyTorch
         return encoder_of(name, weights, self.device)
 

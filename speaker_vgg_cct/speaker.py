@@ -8,7 +8,7 @@ __all__ = ['BUCKETS', 'LAYERS', 'ENCODERS', 'Resemblyzer', 'LayersNet', 'Resembl
            'get_encoder', 'encoder_parts', 'encoder_id', 'encoder_of', 'fit_speaker_pca', 'save_speaker_pca',
            'load_speaker_pca', 'voice_map', 'plot_voices']
 
-# %% ../nbs/22_speaker.ipynb #6a568c21
+# %% ../nbs/22_speaker.ipynb #8b7330df
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -23,9 +23,9 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import MDS, TSNE
 from torch import nn
 
-from .campplus import GET_CAMPPLUS, CAMPlusNet, fbank, load_campplus
+from .campplus import GET_CAMPPLUS, CAMPlusNet, load_campplus
 from .core import ConfigError, StoreError, atomic, choose, digest, hash_file, make_rng
-from .voice import FIT_ON, Functionals, SpeakerPCA, VoiceLayers, at_level, mel_frames, trim_pauses
+from .voice import FIT_ON, Functionals, SpeakerPCA, VoiceLayers, VoiceStatistics, mel_frames
 
 # %% ../nbs/22_speaker.ipynb #0e80bdd6
 def _numbers(net, x): # a tensor, on the device of the network → an array
@@ -253,18 +253,12 @@ class VGGVox(_OfFile):
                 out[some] = _numbers(self.net, x)
         return out
 
-# %% ../nbs/22_speaker.ipynb #3f5ef9ef
-class CAMPlus(_OfFile):
-    "Mean and deviation over time of the last layer of CAM++, with the weights of a file."
-    name, dim, published, network, load = 'campplus', 1024, GET_CAMPPLUS, CAMPlusNet, staticmethod(load_campplus)
+# %% ../nbs/22_speaker.ipynb #9817f6b7
+class CAMPlus(_OfFile, VoiceStatistics):
+    "`VoiceStatistics` by PyTorch, with the weights of a file."
+    published, network, load = GET_CAMPPLUS, CAMPlusNet, staticmethod(load_campplus)
 
-    def embed(self,
-        clips:list, # of float32 [samples], mono 16 kHz; of one longer than 30 s what lies about its centre is heard
-    )->np.ndarray: # float32 [clips, 1024]
-        "How each clip sounds to its last layer; a clip in which no voice is found is heard whole."
-        levelled = [at_level(y) for y in clips] # silence is looked for at one level
-        speech = [s if len(s := trim_pauses(y.clip(-1, 1))) else y for y in levelled]
-        return np.concatenate([np.zeros((0, self.dim), np.float32), *(_numbers(self.net, torch.from_numpy(fbank(y))[None].to(self.device)) for y in speech)])
+    def hear(self, bank): return _numbers(self.net, torch.from_numpy(bank).to(self.device))
 
 # %% ../nbs/22_speaker.ipynb #7283ddfc
 ENCODERS = {e.name: e for e in (Resemblyzer, ResemblyzerLayers, VGGVox, CAMPlus, Functionals)}

@@ -1,4 +1,6 @@
 "CAM++ with its published weights, beside another program that runs them, and as an encoder of the command line; what lacks skips with a message."
+import subprocess
+import sys
 import types
 import zipfile
 from pathlib import Path
@@ -7,14 +9,21 @@ import numpy as np
 import pandas as pd
 import papermill
 import pytest
+import soundfile as sf
 import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from speaker_vgg_cct.audio import SAMPLE_RATE
+from speaker_vgg_cct.bundle import parts_of
 from speaker_vgg_cct.campplus import CAMPlusNet, fbank, load_campplus
 from speaker_vgg_cct.cli import app
+from speaker_vgg_cct.core import StoreError
+from speaker_vgg_cct.recognizer import RUNTIMES, SHIPPED, Recognizer, read_bundle, write_bundle
 from speaker_vgg_cct.speaker import get_encoder
 from speaker_vgg_cct.synth import build, clip
+from speaker_vgg_cct.train import load_config, make_model
+from speaker_vgg_cct.voice import SpeakerPCA
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT/'weights'/'campplus_cn_en_common.pt'
@@ -87,3 +96,27 @@ def test_the_experiment_that_chooses_voices_never_learns_from_what_it_is_asked(t
     t = pd.read_csv(tmp_path/'results'/'voices.csv')
     assert len(t) == 32*6 and t.uar.between(0, 100).all() and (t.test_corpus != t.inner_corpus).all() and t.synthetic.all() # 32 candidates, each of three corpora held out and one of two left out
     assert {e for e in t.encoder if 'campplus' in e} and set(t.setting) == {'inductive', 'speaker-adapted'}
+
+
+@pytest.mark.slow # the network of 1,800 operations takes a minute to become a graph
+def test_a_bundle_hears_with_it_and_without_pytorch(tmp_path):
+    "The encoder goes into the bundle as a graph, which says what the network says of clips of any length."
+    torch.manual_seed(0); net = CAMPlusNet().eval(); save_file(net.state_dict(), tmp_path/'random.safetensors')
+    config = load_config('cpu', encoder='campplus', weights=str(tmp_path/'random.safetensors'), speaker_dim=256); model = make_model(config, 4).eval(); eye, zero = np.eye(256, 1024, dtype=np.float32), np.zeros(1024, np.float32)
+    arrays, told = parts_of(model, config, SpeakerPCA(zero, eye, zero[:256], 1., 256, 'train', ()))
+    assert not any(k.startswith('encoder/') for k in arrays), 'the weights are in the bundle twice'
+    told |= dict(name='x', classes=list('abcd'), setting='inductive', synthetic=True, card='', calibration=dict(temperature=1., threshold=0.))
+    file, y = write_bundle(tmp_path/'x.svc', arrays, told), clip(); theirs = get_encoder('campplus', tmp_path/'random.safetensors'); answers = []
+    for runtime in RUNTIMES:
+        r = Recognizer.load(file, runtime=runtime); answers.append(list(r(y, SAMPLE_RATE).probabilities.values()))
+        for samples in (10, 400, 1000, 16000, len(y), 31*SAMPLE_RATE):
+            some = [np.resize(y, samples)]; assert np.abs(r.vectors(some) - theirs.embed(some)).max() < 1e-4, samples
+    assert answers[0] == pytest.approx(answers[1], abs=1e-4)
+    sf.write(tmp_path/'y.wav', y, SAMPLE_RATE)
+    told = subprocess.run([sys.executable, '-c', f'import sys\nfrom speaker_vgg_cct.recognizer import Recognizer\nprint(Recognizer.load({str(file)!r})({str(tmp_path/"y.wav")!r}).label, "torch" in sys.modules)'], capture_output=True, text=True)
+    assert told.stdout.split()[1:] == ['False'], told
+
+
+def test_a_bundle_without_its_graph_is_refused(tmp_path):
+    arrays, told = read_bundle(SHIPPED)
+    with pytest.raises(StoreError, match='do not make a model.*campplus'): Recognizer.load(write_bundle(tmp_path/'x.svc', arrays, told | {'encoders': ['campplus']}))
