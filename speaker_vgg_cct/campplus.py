@@ -40,7 +40,7 @@ class _Front(nn.Module): # float32 [clips, bands, frames] → [clips, 4 bands, f
         x = self.layer2(self.layer1(F.relu(self.bn1(self.conv1(x[:, None])))))
         return F.relu(self.bn2(self.conv2(x))).flatten(1, 2)
 
-# %% ../nbs/21_campplus.ipynb #2721b4c3
+# %% ../nbs/21_campplus.ipynb #88851821
 def _places(x): return (0*x[:1, :1] + 1).cumsum(2) - 1 # [1, 1, frames]: 0, 1, …
 
 class _Mask(nn.Module):
@@ -50,8 +50,8 @@ class _Mask(nn.Module):
         self.linear1, self.linear2 = nn.Conv1d(128, 64, 1), nn.Conv1d(64, 32, 1)
 
     def forward(self, x):
-        seconds = F.avg_pool1d(x, 100, 100, ceil_mode=True); first = 100*_places(seconds).transpose(1, 2)
-        around = seconds @ ((first <= _places(x)) & (_places(x) < first + 100)).to(x.dtype) # as `repeat_interleave` has it, but of a size that can be told of the graph beforehand
+        seconds, at = F.avg_pool1d(x, 100, 100, ceil_mode=True), _places(x); first = 100*_places(seconds).transpose(1, 2)
+        around = seconds @ ((first <= at) & (at < first + 100)).to(x.dtype) # as `repeat_interleave` has it, but of a size that can be told of the graph beforehand
         return self.linear_local(x)*self.linear2(F.relu(self.linear1(x.mean(2, keepdim=True) + around))).sigmoid()
 
 def _dense(channels, dilation):

@@ -104,6 +104,7 @@ def test_a_name_that_is_none_is_an_error():
 
 
 def test_the_page_shows_what_the_command_wrote(tmp_path, page):
+    assert not any(c.get('outputs') for c in nbformat.read(PAGE, as_version=4).cells), 'times are stored in the page'
     names = ['cct_2_3x2_32', 'cct_2_3x2_32_sine', 'vit_2_4_32', 'cvt_2_4_32', 'speaker_vgg_cct_2_7x2_112']
     done = CliRunner().invoke(app, ['cost', *(a for n in names for a in ('--models', n)), '--repeats', '1', '--budget-s', '0', '--results', str(tmp_path)])
     assert done.exit_code == 0, done.output

@@ -59,7 +59,7 @@ def changed(told, path, value):
 @pytest.mark.parametrize('files', [CONTENTS, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_strange_contents_are_a_model_or_an_error(good, tmp_path, record_property, files):
     "Entries left out or replaced, arrays left out, of another shape or type, under a checksum that is right."
-    (arrays, told), rng, y, refused = good, random.Random(files), clip('sad')[:SAMPLE_RATE], 0
+    (arrays, told), rng, y, refused = good, random.Random(0), clip('sad')[:SAMPLE_RATE], 0
     entries = [p for p in paths(told) if p[0] in ('name', 'classes', 'config', 'picture', 'encoders', 'setting', 'synthetic', 'projection', 'calibration', 'format', 'card')]
     record_property('bad inputs', files)
     limit = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + 1_500_000 # kB
