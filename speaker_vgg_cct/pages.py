@@ -36,7 +36,7 @@ def describe_figures(
         for i, t in enumerate(pictures): t['alt'] = short + (f' (figure {i + 1} of {len(pictures)})' if len(pictures) > 1 else '')
     return sum(map(len, said.values()))
 
-# %% ../nbs/79_pages.ipynb #39ccab91
+# %% ../nbs/79_pages.ipynb #9237980a
 def _before(tag): # the paragraph right before it, in its own output or at the end of the one before; None if something else is there
     while tag.name != 'main' and not (near := tag.find_previous_sibling()): tag = tag.parent
     while tag.name != 'main' and near.name == 'div' and (inner := near.find_all(recursive=False)): near = inner[-1]
@@ -47,7 +47,7 @@ def number_captions(
 )->dict: # id of a figure, a table or a mark in its caption → `Figure 1`
     "Makes a numbered caption of each paragraph that ends with a colon right before a figure or a table; pictures in a row share one."
     counts, named = {'Figure': 0, 'Table': 0}, {}
-    for t in page.select('main img, main table'):
+    for t in page.main.find_all(['img', 'table']):
         if t.find_parent(['figure', 'p', 'table', 'a']) or not (p := _before(t)) or not _words(p).endswith(':'): continue
         kind = 'Table' if t.name == 'table' else 'Figure'; counts[kind] += 1; title = f'{kind} {counts[kind]}'
         figure, caption, number = page.new_tag('figure', id=title.lower().replace(' ', '-'), attrs={'class': f'numbered of-{kind.lower()}'}), page.new_tag('figcaption'), page.new_tag('strong')
@@ -66,12 +66,12 @@ def refer(
     named:dict, # file → what `number_captions` gave of it
 ):
     "Writes the number into each link whose text is `Figure` or `Table`."
-    for a in page.select('main a[href*="#"]'):
+    for a in page.main.find_all('a', href=re.compile('#')):
         if _words(a) not in ('Figure', 'Table'): continue
         target, _, mark = a['href'].partition('#'); there = named.get((Path(file).parent/target if target else Path(file)).resolve(), {})
         if mark in there: a.string = there[mark]
 
-# %% ../nbs/79_pages.ipynb #02f8ee0e
+# %% ../nbs/79_pages.ipynb #abd7f555
 COMMANDS = '85_use.html', '90_cli.html' # the pages whose functions are commands
 
 def unlink_words(
@@ -80,37 +80,38 @@ def unlink_words(
 )->list: # of the names
     "Takes the links off names that are words and need not mean the function."
     gone = []
-    for a in page.select('main a[href*="#"]') if Path(file).name != 'api.html' else []:
+    for a in page.main.find_all('a', href=re.compile('#')) if Path(file).name != 'api.html' else []:
         target, _, name = a['href'].partition('#'); there = Path(target or file).name
         if not a.code or _words(a) != name or not re.fullmatch('[a-z]+', name) or there == Path(file).name: continue
         if there in COMMANDS and not Path(file).name[0].isdigit() and not a.find_parent('table'): continue
         gone.append(name); a.unwrap()
     return gone
 
-# %% ../nbs/79_pages.ipynb #165b6cf5
+# %% ../nbs/79_pages.ipynb #d202082f
 _landmarks = {'nav.navbar': 'Main', 'nav.quarto-secondary-nav': 'Where this page is', 'nav#quarto-sidebar': 'Pages', 'nav#TOC': 'On this page', 'nav.page-navigation': 'Next and previous page'}
 
 def name_parts(
     page, # BeautifulSoup of a rendered page, which is changed
 ):
     "Names the page's navigations, lets a keyboard open the sidebar's sections, makes heads without words plain cells, and lays each table into a box that scrolls."
-    for selector, name in _landmarks.items():
-        for t in page.select(selector): t['aria-label'] = name
-    for t in page.select('a[data-bs-toggle=collapse]:not([href])'): t['role'], t['tabindex'] = 'button', '0' # smalldocs calls the sidebar's sections navigations
-    for t in page.select('main th'):
+    for t in page.find_all('nav'):
+        for selector, name in _landmarks.items():
+            if t.css.match(selector): t['aria-label'] = name
+    for t in page.find_all('a', attrs={'data-bs-toggle': 'collapse', 'href': None}): t['role'], t['tabindex'] = 'button', '0' # smalldocs calls the sidebar's sections navigations
+    for t in page.main.find_all('th'):
         if not _words(t) and t.find_parent('thead'): t.name = 'td'
-    for t in page.select('main td'):
+    for t in page.main.find_all('td'):
         if len(w := _words(t)) < 25 and re.match(r'[<>≥≤+−-]?\d', w): t['class'] = [*t.get('class', []), 'number'] # kept on one line
-    for t in page.select('main table'): t.wrap(page.new_tag('div', attrs={'class': 'table-scroll'}))
+    for t in page.main.find_all('table'): t.wrap(page.new_tag('div', attrs={'class': 'table-scroll'}))
 
-# %% ../nbs/79_pages.ipynb #83ada9cf
+# %% ../nbs/79_pages.ipynb #246371a6
 def write_equations(
     page, # BeautifulSoup of a rendered page, which is changed
 )->int: # how many
     "Turns equations that wait for a script into MathML."
     from bs4 import BeautifulSoup # slow to import, both, and only wanted here
     from latex2mathml.converter import convert
-    found = [(t, m) for t in page.select('.math') if (m := re.fullmatch(r'\s*\\([(\[])(.*)\\[)\]]\s*', t.get_text(), re.S))]
+    found = [(t, m) for t in page.find_all(class_='math') if (m := re.fullmatch(r'\s*\\([(\[])(.*)\\[)\]]\s*', t.get_text(), re.S))]
     for t, m in found: t.clear(); t.append(BeautifulSoup(convert(m[2], display='block' if m[1] == '[' else 'inline'), 'html.parser'))
     return len(found)
 

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['FLOORS', 'ORDER', 'studies', 'classes', 'by_system', 'summary_table', 'summary_figure', 'recall_table', 'run_panels',
            'read_aspect', 'what_lacks', 'origin', 'span', 'to_markdown', 'read_notebook', 'write_notebook',
-           'readme_text', 'write_readme', 'sidebar', 'run_page', 'takes_results', 'source_page', 'api_table',
+           'readme_text', 'write_readme', 'sidebar', 'run_pages', 'takes_results', 'source_page', 'api_table',
            'api_pages', 'stage', 'links', 'link_names', 'link_source', 'parameter_table', 'in_order', 'process',
            'render', 'offline', 'replace_site', 'build_site']
 
-# %% ../nbs/80_report.ipynb #4e049df9
-import ast, re, shutil, subprocess, sys
+# %% ../nbs/80_report.ipynb #0144bfce
+import ast, json, os, re, shutil, subprocess, sys
 from itertools import groupby
 from pathlib import Path
 
@@ -220,18 +220,24 @@ def sidebar(
         elif (Path(folder)/c['href']).exists(): out.append(c)
     return out
 
-# %% ../nbs/80_report.ipynb #52ecd368
-def run_page(
-    nb, # a notebook with a cell tagged `parameters`
-    out, # where the executed notebook goes
+# %% ../nbs/80_report.ipynb #c4044a7d
+def run_pages(
+    pages:dict, # notebook with a cell tagged `parameters` → where it goes when it has been run
     results, # results folders
 ):
-    "Runs a notebook of the paper on the results folders."
-    import papermill # slow to import, and only wanted here
-    nb, out = Path(nb), Path(out); out.parent.mkdir(parents=True, exist_ok=True)
-    papermill.execute_notebook(str(nb), str(out), parameters={'results': [str(Path(r).resolve()) for r in results]}, kernel_name='python3',
-                               cwd=str(nb.parent), progress_bar=False, extra_arguments=['--log-level=CRITICAL'])
-    _hide_parameters(out)
+    "Runs notebooks of the paper on the results folders, in a fresh process; raises `ConfigError` if a cell fails."
+    told = [[[str(Path(nb).resolve()), str(Path(out).resolve())] for nb, out in pages.items()], [str(Path(r).resolve()) for r in results]]
+    r = subprocess.run([sys.executable, '-c', 'import json, sys\nfrom speaker_vgg_cct.report import _run_pages\n_run_pages(*json.load(sys.stdin))'],
+                       input=json.dumps(told), capture_output=True, text=True)
+    if r.returncode: raise ConfigError('could not be run', file=r.stdout.strip().rpartition('\n')[2], remedy=r.stderr[-3000:])
+
+def _run_pages(pages, results):
+    from execnb.shell import CaptureShell # slow to import, and only wanted here
+    for nb, out in pages:
+        print(nb, flush=True); os.chdir(Path(nb).parent); Path(out).parent.mkdir(parents=True, exist_ok=True)
+        i, cell = next((i, c) for i, c in enumerate(read_notebook(nb).cells) if 'parameters' in c.metadata.get('tags', []))
+        CaptureShell(mpl_format='png').execute(nb, out, exc_stop=True, inject_code=f'#| hide\n{cell.source}\nresults = {results}', inject_idx=i)
+        plt.close('all')
 
 def takes_results(nb):
     "Whether a notebook has a cell tagged `parameters`: the others are shown as they are stored."
@@ -288,7 +294,7 @@ def _write_page(path, text):
     head, _, rest = text.partition('\n\n## ')
     path.parent.mkdir(exist_ok=True); write_notebook(new_notebook(cells=[new_markdown_cell(head)] + ([new_markdown_cell('## ' + rest)] if rest else []), metadata={'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}), path)
 
-# %% ../nbs/80_report.ipynb #08998cdd
+# %% ../nbs/80_report.ipynb #72bc2536
 def stage(
     work, # an own folder of the build, made anew
     pages:dict, # held-out corpus -> executed notebook
@@ -302,8 +308,7 @@ def stage(
     shutil.copytree(root/'nbs', nbs, ignore=shutil.ignore_patterns('experiments', '.*', '_proc', '_docs'))
     for f in ('settings.ini', '_quarto.yml', 'CITATION.cff'):
         if (root/f).exists(): shutil.copy(root/f, work)
-    for nb in [nbs/'index.ipynb', *sorted(p for d in ('paper', 'guide') for p in (nbs/d).glob('*.ipynb'))]:
-        if takes_results(nb): run_page(nb, nb, results)
+    run_pages({nb: nb for nb in [nbs/'index.ipynb', *sorted(p for d in ('paper', 'guide') for p in (nbs/d).glob('*.ipynb'))] if takes_results(nb)}, results)
     for corpus, nb in sorted(pages.items()):
         (nbs/'held_out').mkdir(exist_ok=True)
         _hide_parameters(shutil.copy(nb, nbs/'held_out'/f'{corpus}.ipynb'))

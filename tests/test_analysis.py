@@ -8,7 +8,7 @@ from speaker_vgg_cct.analysis import (WAYS, calibration_table, cell_predictions,
                                       study_tables)
 from speaker_vgg_cct.compare import compare_systems
 from speaker_vgg_cct.core import ConfigError, LeakageError, make_rng, write_json
-from speaker_vgg_cct.report import project_root, run_page, summary_table
+from speaker_vgg_cct.report import project_root, run_pages, summary_table
 
 CLASSES = np.array(['anger', 'happy', 'sad'])
 FEW = dict(permutations=99, draws=50)
@@ -160,7 +160,7 @@ def test_the_summary_refuses_settings_and_splits_in_one_table():
                                            ('selection', ['Oracle', 'Validation speakers'])])
 def test_pages_show_a_study(study, tmp_path, page, numbers): # what they say without one: tests/test_site.py
     for name, t in study_tables(read_cells(study), ['ours', 'ours adapted'], **FEW).items(): t.assign(synthetic=False).to_csv(tmp_path/f'{name}.csv', index=False)
-    run_page(project_root()/'nbs'/'paper'/f'{page}.ipynb', tmp_path/'page.ipynb', [tmp_path])
+    run_pages({project_root()/'nbs'/'paper'/f'{page}.ipynb': tmp_path/'page.ipynb'}, [tmp_path])
     outputs = [o for c in nbformat.read(tmp_path/'page.ipynb', as_version=4).cells for o in c.get('outputs', [])]
     said = '\n'.join(o.data.get('text/markdown', '') for o in outputs if 'data' in o)
     assert all(n in said for n in numbers) and 'makes it on real speech' not in said

@@ -13,7 +13,7 @@ from speaker_vgg_cct import bench
 from speaker_vgg_cct.bench import COLUMNS, SECTIONS, STAGES, TINY, aims_shown, read_bench, run_bench
 from speaker_vgg_cct.cli import app
 from speaker_vgg_cct.core import StoreError
-from speaker_vgg_cct.report import run_page
+from speaker_vgg_cct.report import run_pages
 
 PAGE = Path(__file__).resolve().parent.parent/'nbs'/'paper'/'speed.ipynb'
 
@@ -94,7 +94,7 @@ def markdown(file): return '\n'.join(o.data['text/markdown'] for c in nbformat.r
 def test_the_page_is_made_with_and_without_a_table(measured, tmp_path):
     table, file, *_ = measured
     assert not any(c.get('outputs') for c in nbformat.read(PAGE, as_version=4).cells), 'times are stored in the page'
-    run_page(PAGE, tmp_path/'with.ipynb', [file.parent]); run_page(PAGE, tmp_path/'without.ipynb', [tmp_path])
+    run_pages({PAGE: tmp_path/'with.ipynb'}, [file.parent]); run_pages({PAGE: tmp_path/'without.ipynb'}, [tmp_path])
     text = markdown(tmp_path/'with.ipynb')
     assert 'Measured on' in text and 'gives out first' in text and 'made for a test' in text and 'nan' not in text
     assert 'There is no `bench.csv` yet: `speaker-vgg-cct bench` makes it.' in markdown(tmp_path/'without.ipynb')

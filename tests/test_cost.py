@@ -14,7 +14,7 @@ from speaker_vgg_cct.cct import FAMILY, SIZES, TWINS, parse_name
 from speaker_vgg_cct.cli import app
 from speaker_vgg_cct.core import ConfigError
 from speaker_vgg_cct.cost import MODELS, cost_table, count, counts_shown, plain_attention, some_input, times_shown
-from speaker_vgg_cct.report import run_page
+from speaker_vgg_cct.report import run_pages
 from speaker_vgg_cct.speaker_cct import SPEAKER_CCTS
 
 PAGE = Path(__file__).resolve().parent.parent/'nbs'/'paper'/'cost.ipynb'
@@ -131,7 +131,7 @@ def test_the_command_refuses_a_name_that_is_none(tmp_path):
 def page(tmp_path):
     "The page on the results of folders: its outputs, and their text."
     def made(results):
-        run_page(PAGE, tmp_path/'out.ipynb', results)
+        run_pages({PAGE: tmp_path/'out.ipynb'}, results)
         outputs = [o for c in nbformat.read(tmp_path/'out.ipynb', as_version=4).cells for o in c.get('outputs', [])]
         return outputs, '\n'.join(o.data['text/markdown'] for o in outputs if 'text/markdown' in o.get('data', {}))
     return made

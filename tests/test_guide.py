@@ -4,14 +4,18 @@ import re
 import shlex
 import subprocess
 import sys
+import time
+from datetime import date
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import soundfile as sf
 from typer.main import get_command
 
 from speaker_vgg_cct.cli import app
+from speaker_vgg_cct.core import provenance
 from speaker_vgg_cct.play import write_sounds
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,14 +74,16 @@ def test_sounds_that_pages_play(tmp_path):
 
 @pytest.mark.slow
 def test_the_tutorial_word_for_word(tmp_path):
-    "As a reader follows it in a terminal, after `make env`: shell blocks into the shell, Python that is seen into `python`."
-    here, env = tmp_path, os.environ | {'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
+    "As a reader follows it in a terminal, after `make env`: shell blocks into the shell, Python that is seen into `python`. The file that `SVC_TIMES` names gets the seconds that each step took."
+    here, env, times = tmp_path, os.environ | {'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}, []
     for c in cells(NBS/'guide'/'tutorial.ipynb'):
         if c.cell_type == 'code' and not re.search(r'^#\| *(hide|echo: false)', c.source, re.M): steps = [f'{shlex.quote(sys.executable)} - <<"END"\n{c.source}\nEND']
         else: steps = [line for line in typed(c.source) if not line.startswith(('make env', 'export PATH'))] if c.cell_type == 'markdown' else []
         for step in steps:
-            r = subprocess.run(['bash', '-ec', step], cwd=here, env=env, capture_output=True, text=True)
+            began = time.perf_counter(); r = subprocess.run(['bash', '-ec', step], cwd=here, env=env, capture_output=True, text=True)
+            times.append(dict(step='Python' if c.cell_type == 'code' else step, seconds=time.perf_counter() - began))
             if '&& cd ' in step: here = here/step.rpartition('cd ')[2]
             assert r.returncode == 0, f'{step}\n{r.stdout}\n{r.stderr}'
     assert 'MINE' in (here/'results'/'runs.csv').read_text() and (here/'mine.svc').exists() and (here/'site'/'held_out'/'MINE-seed0.html').exists()
     assert re.search(r'^new\.wav .*%', r.stdout, re.M)
+    if 'SVC_TIMES' in os.environ: pd.DataFrame(times).assign(cpus=os.cpu_count(), **{k: v for k, v in provenance().items() if k in ('commit', 'processor')}, date=f'{date.today()}').round(1).to_csv(os.environ['SVC_TIMES'], index=False)

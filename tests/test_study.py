@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from speaker_vgg_cct.analysis import read_cells
 from speaker_vgg_cct.cli import app
 from speaker_vgg_cct.core import ConfigError
-from speaker_vgg_cct.report import run_page
+from speaker_vgg_cct.report import run_pages
 from speaker_vgg_cct.results import read_runs, run_name
 from speaker_vgg_cct.study import read_systems
 
@@ -99,8 +99,7 @@ def test_every_table_is_written_and_pages_show_them(study, tmp_path):
         t = pd.read_csv(results/f'{name}.csv')
         assert len(t) and {'synthetic', 'label_hash', 'commit', 'command'} <= set(t), name
     assert 'inner' in set(pd.read_csv(results/'selection.csv').way.str[:5])
-    for page in ('ablation', 'enrolment', 'results'):
-        run_page(ROOT/'nbs'/'paper'/f'{page}.ipynb', tmp_path/f'{page}.ipynb', [results]) # raises if a cell fails; the others are tried where their tables are made
+    run_pages({ROOT/'nbs'/'paper'/f'{page}.ipynb': tmp_path/f'{page}.ipynb' for page in ('ablation', 'enrolment', 'results')}, [results]) # raises if a cell fails; the others are tried where their tables are made
 
 
 def test_the_ablation_notebook(study, tmp_path):
