@@ -235,7 +235,7 @@ def joined(
     table = pd.concat([new, old[stays]], ignore_index=True)[list(new)]
     return add_holm(table, [table.setting, table.corpus == 'all', table.group == 'ablation']) if 'p_holm' in table else table
 
-# %% ../nbs/72_analysis.ipynb #f3bd1700
+# %% ../nbs/72_analysis.ipynb #d7a3d55d
 def finish_study(
     systems, # of `study.read_systems`
     manifest:pd.DataFrame,
@@ -250,7 +250,7 @@ def finish_study(
     if not len(main): raise ConfigError('has no finished cell of a main system', file=out/'study', remedy='Run the study first')
     corpora, synthetic = sorted(main.test_corpus.unique()), bool(manifest.synthetic.all())
     inner = [t for s in systems if s.group == 'main' for c in corpora if (t := read_inner(s, manifest, c, s.seeds[0], out)) is not None]
-    tables, learnt, curves = study_tables(cells, main.system.unique().tolist(), pd.concat(inner) if inner else None), [], []
+    tables, learnt, curves = study_tables(cells, main.system.unique().tolist(), pd.concat(inner) if inner else None), [], []; baselines = {}
     options = {s.name: s for s in systems}
     for cell in trained[trained.group.isin(['main', 'control']) & (trained.seed == probe_seed)].itertuples():
         system = options[cell.system]; split = make_split(manifest, cell.test_corpus, seed=cell.seed, **system.split)
@@ -258,11 +258,12 @@ def finish_study(
         parts, _ = prepare(split, manifest, config.picture(model.img_size), out/'features', model.speaker_dim, pca=pca, jobs=jobs, **config.voice | {'speeds': ()})
         learnt.append(run_tables(cell.folder, parts, pick_device(device)))
         if cell.group == 'main' and config.deviation:
-            heard = hear(parts, manifest, out/'features', jobs)
-            both = [network_enrolment(cell.folder, split, manifest, out/'features', device=device, jobs=jobs), enrolment_curve(heard, split.attrs['classes'], systems=CURVES)]
-            curves.append(pd.concat(both).assign(test_corpus=cell.test_corpus, seed=cell.seed))
+            where = dict(test_corpus=cell.test_corpus, seed=cell.seed)
+            curves.append(network_enrolment(cell.folder, split, manifest, out/'features', device=device, jobs=jobs).assign(**where))
+            if cell.test_corpus not in baselines: # the same for each system
+                baselines[cell.test_corpus] = enrolment_curve(hear(parts, manifest, out/'features', jobs), split.attrs['classes'], systems=CURVES).assign(**where)
     tables |= {name: pd.concat([t[name] for t in learnt], ignore_index=True) for name in (learnt[0] if learnt else ())}
-    if curves: tables['enrolment'] = pd.concat(curves, ignore_index=True)
+    if curves: tables['enrolment'] = pd.concat([*curves, *baselines.values()], ignore_index=True)
     made = provenance(command=command); known = [*options, *cells.system]
     told = dict(synthetic=synthetic, label_hash=cells.label_hash.dropna().iloc[0], commit=made['commit'], command=command)
     for name, t in tables.items():
