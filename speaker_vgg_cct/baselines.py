@@ -170,7 +170,7 @@ def judge_predictions(
     return {system: judge(t.truth.map(index).to_numpy(), t.prediction.map(index).to_numpy(), t.speaker, classes) | {'setting': setting}
             for (system, setting), t in table.groupby(['system', 'setting'], sort=False)}
 
-# %% ../nbs/61_baselines.ipynb #00cd62f6
+# %% ../nbs/61_baselines.ipynb #3b20b7c5
 def enrolment_curve(
     heard:Heard,
     classes, # names in index order
@@ -192,7 +192,7 @@ def plot_enrolment(
     ax=None, # axes to draw in; None: a figure of its own
 ):
     "UAR against the number of enrolled clips, a line a system, the mean over draws and corpora; returns the figure."
-    ax = ax or plt.subplots(figsize=(5, 3), dpi=80)[1]; order = list(dict.fromkeys(curve.k))
+    ax = ax or plt.subplots(figsize=(5.5, 2.6 + .17*curve.system.nunique()), dpi=80)[1]; order = list(dict.fromkeys(curve.k)) # the legend is above the lines
     for system, uar in curve.groupby(['system', 'k'], sort=False).uar.mean().groupby('system', sort=False):
         ax.plot(range(len(order)), uar.droplevel(0).reindex(order), 'o-', ms=4, label=system.removesuffix(' + SVM'))
     ax.set(xticks=range(len(order)), xticklabels=order, xlabel='unlabelled clips of the test speaker', ylabel='UAR, %')

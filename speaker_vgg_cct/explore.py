@@ -277,7 +277,7 @@ def compare_runs(
         w.corpora.value = w.corpora.options; ablations = set(p.system[p.group == 'ablation']); w.systems.value = [s for s in names if s not in ablations] or names
     def show(_=None):
         runs = chosen(); offer(w.of, list(w.systems.value)); confuse()
-        plain = lambda: summary_figure(runs.assign(group='')).figure # of no group: an ablation that was chosen is shown too
+        plain = lambda: summary_figure(runs.assign(group='')) # of no group: an ablation that was chosen is shown too
         shown = {w.figure: lambda: as_image(plain(), 'UAR of each system on each held-out corpus, with intervals'), w.table: lambda: as_table(summary_table(runs)),
                  w.recalls: lambda: as_table(recall_table(runs).round(1).rename_axis(['held out', 'system']))}
         for where, make in shown.items(): where.value = or_said(make) if len(runs) else 'Choose systems and corpora that have runs.'

@@ -1,4 +1,6 @@
 "A study's analysis on made-up cells: what is refused, what is compared with what, what choosing honestly may not see, and the pages that show it."
+import re
+
 import nbformat
 import numpy as np
 import pandas as pd
@@ -156,11 +158,26 @@ def test_the_summary_refuses_settings_and_splits_in_one_table():
         with pytest.raises(ConfigError, match='not comparable'): summary_table(pd.DataFrame([row, row | dict(system='y') | change]))
 
 
-@pytest.mark.parametrize('page, numbers', [('comparison', ['against *ours*', 'against *ours adapted*', 'Made with label map `h`']), ('calibration', ['→', 'speaker-adapted']),
-                                           ('selection', ['Oracle', 'Validation speakers'])])
-def test_pages_show_a_study(study, tmp_path, page, numbers): # what they say without one: tests/test_site.py
+def test_pages_show_a_study(study, tmp_path): # what they say without one: tests/test_site.py
     for name, t in study_tables(read_cells(study), ['ours', 'ours adapted'], **FEW).items(): t.assign(synthetic=False).to_csv(tmp_path/f'{name}.csv', index=False)
-    run_pages({project_root()/'nbs'/'paper'/f'{page}.ipynb': tmp_path/'page.ipynb'}, [tmp_path])
-    outputs = [o for c in nbformat.read(tmp_path/'page.ipynb', as_version=4).cells for o in c.get('outputs', [])]
-    said = '\n'.join(o.data.get('text/markdown', '') for o in outputs if 'data' in o)
-    assert all(n in said for n in numbers) and 'makes it on real speech' not in said
+    told = {'comparison': ['against *ours*', 'against *ours adapted*', 'Made with label map `h`'], 'calibration': ['→', 'speaker-adapted'], 'selection': ['Oracle', 'Validation speakers']}
+    run_pages({project_root()/'nbs'/'paper'/f'{page}.ipynb': tmp_path/f'{page}.ipynb' for page in told}, [tmp_path])
+    for page, numbers in told.items():
+        said = page_text(tmp_path/f'{page}.ipynb')
+        assert all(n in said for n in numbers) and 'makes it on real speech' not in said, page
+
+
+@pytest.mark.slow
+def test_distances_from_the_goals_are_those_of_the_table(tmp_path):
+    "On the recorded results: each cell says how far it lies from the goal above it."
+    run_pages({project_root()/'nbs'/'paper'/'results.ipynb': tmp_path/'page.ipynb'}, [project_root()/'results'])
+    goals, seen = None, 0
+    for line in page_text(tmp_path/'page.ipynb').splitlines():
+        cells = [c.strip() for c in line.strip('|').split('|')]
+        if cells[0] == 'goal': goals = list(map(float, cells[1:]))
+        for goal, cell in zip(goals or [], cells[1:]):
+            if m := re.fullmatch(r'([\d.]+) \(([+-][\d.]+)\)', cell): seen += 1; assert abs(float(m[1]) - goal - float(m[2])) < .11, line
+    assert seen >= 20
+
+
+def page_text(nb): return '\n'.join(o.data.get('text/markdown', '') for c in nbformat.read(nb, as_version=4).cells for o in c.get('outputs', []) if 'data' in o)
