@@ -23,8 +23,7 @@ ASKED   := $(shell { grep -E '^(lib_name|console_scripts|[a-z_]*requirements) *=
 	echo '$(CURDIR)'; } | cksum | tr -s '[:space:]' -)
 BASE    := .venv/installed-$(ASKED)
 ENV     := $(BASE) $(patsubst %,$(BASE)%,$(subst $(comma), ,$(EXTRAS)))
-# What is imported is compiled then: to compile all that is installed takes a minute.
-INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e
+INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt -e
 # Numba, which librosa uses, compiles on first use into a cache on disk; processes that fill it at once, as tests do, can crash (numba issue 10128).
 WARM    := $(BIN)/python -c 'import librosa as l, numpy as np; l.effects.trim(l.effects.pitch_shift(np.sin(np.arange(16000, dtype="f")), sr=16000, n_steps=2))'
 
