@@ -6,8 +6,8 @@
 __all__ = ['MODELS', 'weights_there', 'untrained', 'time_inside', 'stages', 'clip_latency', 'first_answer', 'latency_table',
            'plot_latency']
 
-# %% ../nbs/79_latency.ipynb #7eea4492
-import copy, subprocess, sys, time
+# %% ../nbs/79_latency.ipynb #b0751629
+import copy, os, subprocess, sys, time
 from pathlib import Path
 
 import joblib, matplotlib.pyplot as plt, numpy as np, pandas as pd, soundfile as sf, torch
@@ -88,15 +88,16 @@ def clip_latency(
         times.setdefault('both networks', []).append(spent[0])
     return pd.DataFrame([dict(stage=s, p50=1000*np.percentile(t[3:], 50), p95=1000*np.percentile(t[3:], 95)) for s, t in times.items()])
 
-# %% ../nbs/79_latency.ipynb #46aaf0a9
+# %% ../nbs/79_latency.ipynb #6f0cefe7
 def first_answer(
     file, # of a clip
     runtime:str, # of `recognizer.RUNTIMES`
-    repeats:int=5, # after one that fills the disk's cache
+    repeats:int=5, # after one that fills the disk's cache and writes the bytecode
 )->list: # seconds, of each
     "From the call of `predict` in a new process to its end, with the bundle that comes with the package."
+    env = {k: v for k, v in os.environ.items() if k != 'PYTHONDONTWRITEBYTECODE'} # else a package whose installation compiled nothing is compiled by each process
     def once():
-        began = time.perf_counter(); subprocess.run([sys.executable, '-c', 'from speaker_vgg_cct.use import start; start()', 'predict', str(file), '--runtime', runtime], check=True, capture_output=True)
+        began = time.perf_counter(); subprocess.run([sys.executable, '-c', 'from speaker_vgg_cct.use import start; start()', 'predict', str(file), '--runtime', runtime], check=True, capture_output=True, env=env)
         return time.perf_counter() - began
     return [once() for _ in range(repeats + 1)][1:]
 
