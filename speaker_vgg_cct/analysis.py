@@ -235,7 +235,7 @@ def joined(
     table = pd.concat([new, old[stays]], ignore_index=True)[list(new)]
     return add_holm(table, [table.setting, table.corpus == 'all', table.group == 'ablation']) if 'p_holm' in table else table
 
-# %% ../nbs/72_analysis.ipynb #d7a3d55d
+# %% ../nbs/72_analysis.ipynb #a4ea338a
 def finish_study(
     systems, # of `study.read_systems`
     manifest:pd.DataFrame,
@@ -255,7 +255,7 @@ def finish_study(
     for cell in trained[trained.group.isin(['main', 'control']) & (trained.seed == probe_seed)].itertuples():
         system = options[cell.system]; split = make_split(manifest, cell.test_corpus, seed=cell.seed, **system.split)
         model, config, pca, _ = load_run(cell.folder, pick_device(device))
-        parts, _ = prepare(split, manifest, config.picture(model.img_size), out/'features', model.speaker_dim, pca=pca, jobs=jobs, **config.voice | {'speeds': ()})
+        parts, _ = prepare(split, manifest, config.picture(model.img_size), out/'features', model.speaker_dim, pca=pca, jobs=jobs, **config.voice_once)
         learnt.append(run_tables(cell.folder, parts, pick_device(device)))
         if cell.group == 'main' and config.deviation:
             where = dict(test_corpus=cell.test_corpus, seed=cell.seed)

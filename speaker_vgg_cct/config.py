@@ -16,7 +16,7 @@ from typing import get_args
 
 from .core import ConfigError, digest, hash_file
 
-# %% ../nbs/29_config.ipynb #e9a8a2da
+# %% ../nbs/29_config.ipynb #fb4cad06
 Pair, Triple = tuple[float, float], tuple[float, float, float]
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225) # mean and standard deviation of the channels, as in torchvision and timm
 
@@ -45,6 +45,7 @@ class Voices:
     deviation: str = None # in place of how a clip is, how it departs from other clips of its speaker (speaker-adapted): mean (less their mean), or zscore (also over their standard deviation)
     enrol: int = None # how many of these clips; None: all
     speeds: Pair = None # the training voices are heard again at each of these speeds, as those of other speakers (Ko et al. 2015)
+    encoder_drop: bool = False # of several encoders: the training voices are heard again without each of them (as Neverova et al. 2016 drop modalities)
     speaker_control: str = None # what if it knew no better: shuffled (vectors change places between the clips of a part), or zeroed
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Schedule:
     lr_cycle_mul: float = 1.0 # each cycle is so many times as long
     lr_cycle_limit: int = 1 # cycles; more make a longer training
 
-# %% ../nbs/29_config.ipynb #d73287d8
+# %% ../nbs/29_config.ipynb #df3d74b1
 @dataclass(frozen=True)
 class Config(Schedule, Learning, Alterations, Network, Voices, Pictures):
     "The options of a run. Made by `load_config`."
@@ -161,7 +162,12 @@ class Config(Schedule, Learning, Alterations, Network, Voices, Pictures):
     @property
     def voice(self):
         "What `data.prepare` is told of the speaker vectors."
-        return {k: getattr(self, k) for k in ('encoder', 'weights', 'n_components', 'fit_on', 'deviation', 'enrol', 'speaker_control')} | {'speeds': self.speeds or ()}
+        return {k: getattr(self, k) for k in ('encoder', 'weights', 'n_components', 'fit_on', 'deviation', 'enrol', 'speaker_control', 'encoder_drop')} | {'speeds': self.speeds or ()}
+
+    @property
+    def voice_once(self):
+        "The same with each clip heard once."
+        return self.voice | {'speeds': (), 'encoder_drop': False}
 
     @property
     def setting(self):

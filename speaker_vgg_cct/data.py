@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SAMPLING', 'CONTROLS', 'INTERPOLATIONS', 'files_at_once', 'Store', 'Each', 'fill', 'checked_samples', 'ClipPicture',
            'ClipVoices', 'picture_keys', 'store_pictures', 'store_each', 'store_voices', 'voice_vectors', 'ClipData',
-           'sampling_weights', 'batches', 'speakers_of', 'run_enrolment', 'prepare', 'seeded', 'Altered',
+           'sampling_weights', 'batches', 'speakers_of', 'run_enrolment', 'silenced', 'prepare', 'seeded', 'Altered',
            'colour_table', 'to_input']
 
 # %% ../nbs/31_data.ipynb #fd7b9add
@@ -256,7 +256,7 @@ def batches(
     order = BatchSampler(order, batch_size, drop_last)
     return DataLoader(data, sampler=list(order)[turn] if turn else order, batch_size=None, num_workers=workers)
 
-# %% ../nbs/31_data.ipynb #447b6b7a
+# %% ../nbs/31_data.ipynb #226f633f
 def speakers_of(split:pd.DataFrame, manifest:pd.DataFrame)->pd.DataFrame: # rows of the manifest
     "All clips of a split's speakers, of whatever emotion, for nobody's labels are looked at."
     return manifest[manifest.speaker.isin(manifest.speaker[manifest['clip'].isin(split['clip'])])].reset_index(drop=True)
@@ -269,6 +269,15 @@ def run_enrolment(
     "By which clips a run knows each speaker."
     trains = rows.speaker.isin(rows.speaker[rows['clip'].isin(split['clip'][split.part == 'train'])])
     return known_by(rows, trains, k, split.attrs['seed']), trains
+
+def silenced(
+    x:np.ndarray, # float32 [rows, dim], of `voice_vectors`
+    blocks, # how many columns each encoder has
+    mean:np.ndarray, # float32 [dim], of the training clips
+)->list: # of float32 [rows, dim], one for each of several encoders
+    "The vectors without what one encoder says: its columns are at their mean."
+    columns = np.repeat(np.arange(len(blocks)), blocks)
+    return [np.where(columns == b, mean, x).astype(x.dtype) for b in range(len(blocks))] if len(blocks) > 1 else []
 
 CONTROLS = {'shuffled': lambda x, rng: rng.permutation(x), 'zeroed': lambda x, rng: np.zeros_like(x)} # a part's speaker vectors without what they say of their clips
 
@@ -288,6 +297,7 @@ def prepare(
     enrol:int=None, # how many of them, drawn at random; None: all
     speaker_control:str=None, # one of `CONTROLS`; None: to each clip its own vector
     speeds:tuple=(), # the training clips once more at each of these speeds, as the voices of other speakers; the pictures stay
+    encoder_drop:bool=False, # of several encoders: the training clips, at each speed, once more without each of them; the pictures stay
 )->tuple: # dict part → `ClipData`, and the `SpeakerPCA` (None if width is 0)
     "Pictures, projected embeddings and labels of each part of a split; computes what the stores lack."
     classes, seed = split.attrs['classes'], split.attrs['seed']
@@ -305,10 +315,13 @@ def prepare(
         seen = (rows if fit_on == 'all' else rows[rows.part == 'train']).drop_duplicates('clip')['clip']
         pca = pca or replace(fit_speaker_pca(np.stack(vectors[seen]), seen, width, n_components, fit_on, blocks), **dict(zip(('base', 'within'), habit)))
     for part, r in rows.groupby('part', sort=False):
-        heard = [vectors, *(faster if part == 'train' else [])] if width else [None]
-        speaker = np.concatenate([pca(np.stack(v[r['clip']])) for v in heard]) if width else np.zeros((len(r), 0), np.float32)
+        heard = {'': np.stack(vectors[r['clip']])} if width else {}
+        if width and part == 'train':
+            heard |= {f'speed {s:g}': np.stack(v[r['clip']]) for s, v in zip(speeds, faster)}
+            if encoder_drop: heard |= {f'{how} without {name}'.strip(): y for how, x in list(heard.items()) for (name, _), y in zip(encoder_parts(encoder, weights), silenced(x, blocks, pca.mean))}
+        speaker = np.concatenate([pca(x) for x in heard.values()]) if width else np.zeros((len(r), 0), np.float32)
         if speaker_control: speaker = CONTROLS[choose(speaker_control, CONTROLS, 'speaker control')](speaker, make_rng(seed, speaker_control, part))
-        keys = picture_keys(r, seed)*len(heard); r = pd.concat([r, *(r.assign(augmentation=f'speed {s:g}') for s in speeds[:len(heard) - 1])], ignore_index=True)
+        keys = picture_keys(r, seed)*(len(heard) or 1); r = pd.concat([r, *(r.assign(augmentation=how) for how in list(heard)[1:])], ignore_index=True)
         parts[part] = ClipData(r, pictures, keys, speaker, r.label.map(classes.index).to_numpy(np.int64, copy=True))
     return parts, pca if width else None
 

@@ -251,7 +251,7 @@ def run_inner(
         run_cell(make_split(known, inner, seed=seed, **system.split), known, config, folder, Path(out)/'features', device, jobs, system=system.name)
     return read_inner(system, manifest, test_corpus, seed, out)
 
-# %% ../nbs/70_study.ipynb #d8316e30
+# %% ../nbs/70_study.ipynb #264d6866
 def network_enrolment(
     folder, # of a cell with `deviation`
     split:pd.DataFrame, manifest:pd.DataFrame, features,
@@ -264,7 +264,7 @@ def network_enrolment(
     for k in ks:
         for draw in draws if k else draws[:1]:
             drawn = split.copy(); drawn.attrs = split.attrs | {'seed': draw}
-            test = prepare(drawn, manifest, config.picture(model.img_size), features, model.speaker_dim, pca=pca, jobs=jobs, **config.voice | {'enrol': k, 'speeds': ()})[0]['test']
+            test = prepare(drawn, manifest, config.picture(model.img_size), features, model.speaker_dim, pca=pca, jobs=jobs, **config.voice_once | {'enrol': k})[0]['test']
             guess = predict_logits(model, test, config, pick_device(device)).argmax(1)
             rows.append({'k': 'all' if k is None else k, 'draw': draw, 'system': made['system'], 'setting': made['setting'] if k != 0 else 'inductive'}
                         | judge(test.labels, guess, test.rows.speaker, classes))
