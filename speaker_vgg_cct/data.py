@@ -256,7 +256,7 @@ def batches(
     order = BatchSampler(order, batch_size, drop_last)
     return DataLoader(data, sampler=list(order)[turn] if turn else order, batch_size=None, num_workers=workers)
 
-# %% ../nbs/31_data.ipynb #226f633f
+# %% ../nbs/31_data.ipynb #10feedd0
 def speakers_of(split:pd.DataFrame, manifest:pd.DataFrame)->pd.DataFrame: # rows of the manifest
     "All clips of a split's speakers, of whatever emotion, for nobody's labels are looked at."
     return manifest[manifest.speaker.isin(manifest.speaker[manifest['clip'].isin(split['clip'])])].reset_index(drop=True)
@@ -279,6 +279,7 @@ def silenced(
     columns = np.repeat(np.arange(len(blocks)), blocks)
     return [np.where(columns == b, mean, x).astype(x.dtype) for b in range(len(blocks))] if len(blocks) > 1 else []
 
+# %% ../nbs/31_data.ipynb #16bfd8c2
 CONTROLS = {'shuffled': lambda x, rng: rng.permutation(x), 'zeroed': lambda x, rng: np.zeros_like(x)} # a part's speaker vectors without what they say of their clips
 
 def prepare(
