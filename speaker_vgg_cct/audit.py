@@ -203,7 +203,7 @@ def checkpoint_ledger(
     clips = known_clips(file) if file else {}; known = () if manifest is None else manifest['clip'][manifest.sha256.isin(clips.values())]
     return Ledger('pretraining', tuple(sorted({*clips, *known}))) if clips else None
 
-# %% ../nbs/32_audit.ipynb #0a466dc9
+# %% ../nbs/32_audit.ipynb #abe3fe11
 def run_ledgers(
     split:pd.DataFrame, # of `split.make_split`
     pca=None, # the run's `speaker.SpeakerPCA`, if it has one
@@ -214,6 +214,7 @@ def run_ledgers(
     of = lambda part: tuple(sorted(set(split['clip'][split.part == part])))
     ledgers = [Ledger('network', of('train'), True), Ledger('choice of epoch', of('validation'), True)]
     if pca: ledgers.append(Ledger('speaker PCA', tuple(pca.clips)))
+    if pca and pca.late is not None: ledgers.append(Ledger('late fusion', of('train'), True))
     if enrolled is not None: ledgers.append(Ledger('speaker means', enrolled))
     return ledgers + [pretrained]*(pretrained is not None)
 

@@ -89,7 +89,7 @@ def measured_limits(
     for k in ('augmentation', 'balance'): same &= runs[k] == made['split'][k]
     return runs[same & (runs.label_hash == made['label_hash']) & (runs.setting == made['setting'])]
 
-# %% ../nbs/77_bundle.ipynb #d2d912d0
+# %% ../nbs/77_bundle.ipynb #81e9d9b1
 def parts_of(
     model, # in evaluation mode
     config, # `config.Config`
@@ -100,7 +100,7 @@ def parts_of(
     arrays = {f'network/{k}': v.numpy() for k, v in model.state_dict().items()}
     inputs = {'picture': torch.zeros(2, *params.size, *[3]*bool(params.cmap), dtype=torch.uint8)} | ({'speaker': torch.zeros(2, pca.width)} if pca else {})
     graphs = {'network': export_onnx(Shown(model, config), inputs, 'logits')}
-    if pca: arrays |= {f'projection/{k}': np.asarray(v, np.float32) for k in ('mean', 'components', 'base', 'within') if (v := getattr(pca, k)) is not None}
+    if pca: arrays |= {f'projection/{k}': np.asarray(v, np.float32) for k in ('mean', 'components', 'base', 'within', 'late') if (v := getattr(pca, k)) is not None}
     for name, weights in encoders:
         if name == 'campplus': graphs[name] = export_onnx(get_encoder(name, weights).net, {'bank': torch.zeros(2, 300, 80)}, 'statistics', frames=True)
         elif weights: arrays |= {f'encoder/{k}': v.cpu().numpy() for k, v in get_encoder(name, weights).net.state_dict().items()}

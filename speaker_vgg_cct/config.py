@@ -16,7 +16,7 @@ from typing import get_args
 
 from .core import ConfigError, digest, hash_file
 
-# %% ../nbs/29_config.ipynb #fb4cad06
+# %% ../nbs/29_config.ipynb #5def8f47
 Pair, Triple = tuple[float, float], tuple[float, float, float]
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225) # mean and standard deviation of the channels, as in torchvision and timm
 
@@ -46,6 +46,7 @@ class Voices:
     enrol: int = None # how many of these clips; None: all
     speeds: Pair = None # the training voices are heard again at each of these speeds, as those of other speakers (Ko et al. 2015)
     encoder_drop: bool = False # of several encoders: the training voices are heard again without each of them (as Neverova et al. 2016 drop modalities)
+    late_fusion: str = None # one of the encoders, on which a logistic regression answers too: its probabilities and the network's are averaged (product rule of Kittler et al. 1998)
     speaker_control: str = None # what if it knew no better: shuffled (vectors change places between the clips of a part), or zeroed
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Schedule:
     lr_cycle_mul: float = 1.0 # each cycle is so many times as long
     lr_cycle_limit: int = 1 # cycles; more make a longer training
 
-# %% ../nbs/29_config.ipynb #df3d74b1
+# %% ../nbs/29_config.ipynb #44aba362
 @dataclass(frozen=True)
 class Config(Schedule, Learning, Alterations, Network, Voices, Pictures):
     "The options of a run. Made by `load_config`."
@@ -162,7 +163,7 @@ class Config(Schedule, Learning, Alterations, Network, Voices, Pictures):
     @property
     def voice(self):
         "What `data.prepare` is told of the speaker vectors."
-        return {k: getattr(self, k) for k in ('encoder', 'weights', 'n_components', 'fit_on', 'deviation', 'enrol', 'speaker_control', 'encoder_drop')} | {'speeds': self.speeds or ()}
+        return {k: getattr(self, k) for k in ('encoder', 'weights', 'n_components', 'fit_on', 'deviation', 'enrol', 'speaker_control', 'encoder_drop', 'late_fusion')} | {'speeds': self.speeds or ()}
 
     @property
     def voice_once(self):

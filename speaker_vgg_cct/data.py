@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SAMPLING', 'CONTROLS', 'INTERPOLATIONS', 'files_at_once', 'Store', 'Each', 'fill', 'checked_samples', 'ClipPicture',
            'ClipVoices', 'picture_keys', 'store_pictures', 'store_each', 'store_voices', 'voice_vectors', 'ClipData',
-           'sampling_weights', 'batches', 'speakers_of', 'run_enrolment', 'silenced', 'prepare', 'seeded', 'Altered',
-           'colour_table', 'to_input']
+           'sampling_weights', 'batches', 'speakers_of', 'run_enrolment', 'silenced', 'columns_of', 'prepare', 'seeded',
+           'Altered', 'colour_table', 'to_input']
 
-# %% ../nbs/31_data.ipynb #fd7b9add
+# %% ../nbs/31_data.ipynb #b29c6c46
 import json, math, random
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +26,7 @@ from .audio import SAMPLE_RATE, load_audio, samples_hash, to_mono
 from .augment import augmented_log_mel
 from .config import IMAGENET
 from .core import AudioError, StoreError, atomic, choose, digest, in_parallel, make_rng, write_json
-from .speaker import encoder_id, encoder_parts, fit_speaker_pca, get_encoder
+from .speaker import encoder_id, encoder_parts, fit_late_fusion, fit_speaker_pca, get_encoder
 from .spectrogram import PictureParams, colour, log_mel, picture, trim_silence
 
 # %% ../nbs/31_data.ipynb #10686019
@@ -256,7 +256,7 @@ def batches(
     order = BatchSampler(order, batch_size, drop_last)
     return DataLoader(data, sampler=list(order)[turn] if turn else order, batch_size=None, num_workers=workers)
 
-# %% ../nbs/31_data.ipynb #10feedd0
+# %% ../nbs/31_data.ipynb #4826c264
 def speakers_of(split:pd.DataFrame, manifest:pd.DataFrame)->pd.DataFrame: # rows of the manifest
     "All clips of a split's speakers, of whatever emotion, for nobody's labels are looked at."
     return manifest[manifest.speaker.isin(manifest.speaker[manifest['clip'].isin(split['clip'])])].reset_index(drop=True)
@@ -279,7 +279,16 @@ def silenced(
     columns = np.repeat(np.arange(len(blocks)), blocks)
     return [np.where(columns == b, mean, x).astype(x.dtype) for b in range(len(blocks))] if len(blocks) > 1 else []
 
-# %% ../nbs/31_data.ipynb #16bfd8c2
+def columns_of(
+    name:str, # of one of several encoders
+    encoder:str, # all of them, joined by `+`
+    blocks, # how many columns each has
+)->slice:
+    "Where its numbers stand in what `voice_vectors` gives."
+    i = encoder.split('+').index(name); start = sum(blocks[:i])
+    return slice(start, start + blocks[i])
+
+# %% ../nbs/31_data.ipynb #3a130bbd
 CONTROLS = {'shuffled': lambda x, rng: rng.permutation(x), 'zeroed': lambda x, rng: np.zeros_like(x)} # a part's speaker vectors without what they say of their clips
 
 def prepare(
@@ -299,6 +308,7 @@ def prepare(
     speaker_control:str=None, # one of `CONTROLS`; None: to each clip its own vector
     speeds:tuple=(), # the training clips once more at each of these speeds, as the voices of other speakers; the pictures stay
     encoder_drop:bool=False, # of several encoders: the training clips, at each speed, once more without each of them; the pictures stay
+    late_fusion:str=None, # an encoder that also answers by itself, see `speaker.fit_late_fusion`: the last columns are its logits
 )->tuple: # dict part → `ClipData`, and the `SpeakerPCA` (None if width is 0)
     "Pictures, projected embeddings and labels of each part of a split; computes what the stores lack."
     classes, seed = split.attrs['classes'], split.attrs['seed']
@@ -313,8 +323,11 @@ def prepare(
             return pd.Series(list(x.astype(np.float32)), of['clip'])
         vectors, training = relative(vectors, known, enrolled, trains), known[trains].reset_index(drop=True); every = np.ones(len(training), bool)
         faster = [relative(voice_vectors(training, root, encoder, weights, jobs, s)[0], training, known_by(training, every), every) for s in speeds]
-        seen = (rows if fit_on == 'all' else rows[rows.part == 'train']).drop_duplicates('clip')['clip']
-        pca = pca or replace(fit_speaker_pca(np.stack(vectors[seen]), seen, width, n_components, fit_on, blocks), **dict(zip(('base', 'within'), habit)))
+        train = rows[rows.part == 'train'].drop_duplicates('clip'); seen = (rows.drop_duplicates('clip') if fit_on == 'all' else train)['clip']
+        if pca is None:
+            late = fit_late_fusion(np.stack(vectors[train['clip']]), train.label.map(classes.index).to_numpy(), sampling_weights(train, 'corpora'), len(classes), columns_of(late_fusion, encoder, blocks)) if late_fusion else None
+            pca = fit_speaker_pca(np.stack(vectors[seen]), seen, width - len(classes)*bool(late_fusion), n_components, fit_on, blocks)
+            pca = replace(pca, width=width, late=late, **dict(zip(('base', 'within'), habit)))
     for part, r in rows.groupby('part', sort=False):
         heard = {'': np.stack(vectors[r['clip']])} if width else {}
         if width and part == 'train':

@@ -143,7 +143,7 @@ def cut(
         while len(here) > n: yield start/SAMPLE_RATE, here[:n]; start += n//2; before, here = here[:n//2], here[n//2:]
     here = np.concatenate([before, here]); yield max(0, start - len(before) + len(here) - n)/SAMPLE_RATE, here[-n:]
 
-# %% ../nbs/75_recognizer.ipynb #17d4f047
+# %% ../nbs/75_recognizer.ipynb #97a0e606
 RUNTIMES = 'onnx', 'torch'
 _entries = dict(name=str, classes=list, config=dict, picture=dict, encoders=list, setting=str, synthetic=bool, projection=dict, calibration=dict, card=str) # what a bundle of a model tells
 _most = dict(pixels=2048, seconds=600, width=2**16) # what a stranger may ask for: sides and length of a picture, numbers of a speaker vector
@@ -180,9 +180,9 @@ class Recognizer:
         self.encoders = [self._encoder(name, graphs, mine('encoder/')) for name in told['encoders']]
         if not self.encoders: return
         p = mine('projection/'); self.base, self.within = (p.get(k) for k in ('base', 'within'))
-        self.projection = SpeakerPCA(p['mean'], p['components'], np.zeros(len(p['components'])), clips=(), **told['projection'])
-        dim, n = sum(e.dim for e in self.encoders), len(p['components'])
-        if p['mean'].shape != (dim,) or p['components'].shape != (n, dim) or not n <= self.projection.width <= _most['width']: raise ValueError('the projection is not of the encoders and the network')
+        self.projection = SpeakerPCA(p['mean'], p['components'], np.zeros(len(p['components'])), clips=(), late=p.get('late'), **told['projection'])
+        dim, n, late = sum(e.dim for e in self.encoders), len(p['components']), 0 if p.get('late') is None else len(self.classes)
+        if p['mean'].shape != (dim,) or p['components'].shape != (n, dim) or not n + late <= self.projection.width <= _most['width'] or late and p['late'].shape != (late, 1 + dim): raise ValueError('the projection is not of the encoders and the network')
         if by := told['config'].get('deviation'): self.unit = DEVIATIONS[by]; self.habit = voice_habit(np.zeros((0, dim)), self.base, self.within)
 
     def _encoder(self, name, graphs, weights):

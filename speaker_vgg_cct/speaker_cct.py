@@ -69,20 +69,22 @@ class SecondLevel(nn.Module):
         x = x[:, :2].flatten(1) if self.fusion == 'concatenation' else self.attention_pool_cct(x) if self.fusion == 'pooling' else x[:, 0]
         return self.norm_after_blocks(x)
 
-# %% ../nbs/41_speaker_cct.ipynb #8926ddb2
+# %% ../nbs/41_speaker_cct.ipynb #ec022103
 class SpeakerCCT(CCT):
     "Pictures [B, in_chans, H, W] and speaker vectors [B, speaker_dim] → logits [B, num_classes] (Arezzo and Berretti 2022)."
     takes_speaker = True
     def __init__(self, *args,
-        speaker_dim:int=None, # of the vectors; None: the model's width. Others are brought to it by a linear layer, which the published model does not have
+        speaker_dim:int=None, # of what the network hears; None: the model's width. Others are brought to it by a linear layer, which the published model does not have
+        late_fusion:bool=False, # after that the vectors hold another classifier's logits
         gender_embedder=None, corpus_embedder=None, # networks that see the picture too, or checkpoints of such: see `embedder`
         freeze_embedders:bool=False, # keep them as they are in training
         **kwargs, # of `CCT`, and what the classifier takes besides
     ):
         given = {k: e for k, e in dict(gender_embedder=gender_embedder, corpus_embedder=corpus_embedder).items() if e is not None}
         super().__init__(*args, others=len(given), **kwargs)
-        self.speaker_dim, self.freeze_embedders = speaker_dim or self.num_features, freeze_embedders
-        if self.speaker_dim != self.num_features: self.speaker_proj = nn.Linear(self.speaker_dim, self.num_features); self.additions.append('speaker_proj')
+        self.heard, self.late_fusion, self.freeze_embedders = speaker_dim or self.num_features, late_fusion, freeze_embedders
+        self.speaker_dim = self.heard + self.num_classes*late_fusion # of the vectors that it is called with
+        if self.heard != self.num_features: self.speaker_proj = nn.Linear(self.heard, self.num_features); self.additions.append('speaker_proj')
         for name, e in given.items(): setattr(self.classifier, name, embedder(e, self)) # after the weights were drawn: theirs stay
         self.embedders = [f'classifier.{name}' for name in given]; self.additions += self.embedders
         if freeze_embedders: [self.get_submodule(e).requires_grad_(False).eval() for e in self.embedders]
@@ -98,8 +100,14 @@ class SpeakerCCT(CCT):
         if shape != (len(x), self.speaker_dim):
             raise ConfigError('the model takes a speaker vector with each picture: [B, speaker_dim]', value=shape,
                               remedy=f'Call model(picture, speaker) with vectors [{len(x)}, {self.speaker_dim}]')
+        speaker = speaker[:, :self.heard]
         if hasattr(self, 'speaker_proj'): speaker = self.speaker_proj(speaker)
         return self.classifier(x, speaker, *[self.get_submodule(e).forward_features(picture) for e in self.embedders])
+
+    def forward(self, picture, speaker=None):
+        logits = super().forward(picture, speaker)
+        if self.training or not self.late_fusion: return logits
+        return (logits.log_softmax(1) + speaker[:, self.heard:].log_softmax(1))/2
 
 class SpeakerVGGCCT(SpeakerCCT): "The speaker joins at a second level."; classifier_type = SecondLevel
 class SpeakerVGGCCTEndToEnd(SpeakerCCT): "The speaker joins the sequence."; classifier_type = EndToEnd

@@ -45,7 +45,7 @@ from .spectrogram import CMAPS, LAYOUTS, WINDOWS
 from .split import split_hash
 from .voice import FIT_ON
 
-# %% ../nbs/50_train.ipynb #bd0c247d
+# %% ../nbs/50_train.ipynb #992990fc
 _any = math.inf
 RANGES = {'epochs': (1, _any), 'batch_size': (2, _any), 'validation_batch_size_multiplier': (1, _any), 'checkpoint_hist': (1, _any), 'recount': (1, _any), 'picture_size': (1, 2048),
           'img_size': (1, 2048), 'seconds': (.1, 600), 'speaker_dim': (1, _any), 'crop_pct': (.1, 1), 'std': (1e-6, _any), 'scale': (1e-3, 1), 'ratio': (1e-3, _any), 'cutmix_minmax': (0, 1), 'lr_noise': (0, 1),
@@ -76,6 +76,8 @@ def check(
     if config.fusion and SPEAKER_CCTS.get(config.model, (None,))[0] is not SpeakerVGGCCT: raise clash('the model has no second level to fuse', 'Take a speaker_vgg_cct_<size> model', 'fusion', 'model')
     if config.speaker_dim and config.model not in SPEAKER_CCTS: raise clash('the model takes no speaker vector', 'Take a speaker_vgg_cct model', 'speaker_dim', 'model')
     if config.encoder_drop and '+' not in config.encoder: raise clash('one encoder alone cannot be left out', 'Join several by +, or leave encoder_drop out', 'encoder_drop', 'encoder')
+    if config.late_fusion and config.model not in SPEAKER_CCTS: raise clash('the model takes no speaker vector', 'Take a speaker_vgg_cct model', 'late_fusion', 'model')
+    if config.late_fusion and config.late_fusion not in config.encoder.split('+'): raise clash('an encoder that is not heard cannot answer', 'Name one of those in encoder', 'late_fusion', 'encoder')
     if config.mixes and config.batch_size % 2: raise clash('pairs are mixed, so batch_size must be even', 'Change it by one', 'batch_size', 'mixup', 'cutmix')
     if config.aug_splits == 1 or config.jsd and config.views < 2 and not config.no_aug: raise clash('aug_splits must be at least 2, or 0 without jsd', 'The reference says 3 for jsd', 'aug_splits', 'jsd')
     if config.views and config.mixes: raise clash('aug_splits cannot be had with mixing', 'Leave one of them out', 'aug_splits', 'mixup', 'cutmix', 'cutmix_minmax')
@@ -127,7 +129,7 @@ def config_of(
     "The options of a table; raises `ConfigError` for unknown keys and values out of range."
     return check(Config(**understood(given, file)), dict.fromkeys(given, file))
 
-# %% ../nbs/50_train.ipynb #f823edc4
+# %% ../nbs/50_train.ipynb #d57adb99
 def make_model(
     config:Config,
     num_classes:int,
@@ -135,7 +137,7 @@ def make_model(
 ):
     "The network of a configuration, with random weights drawn from its seed."
     torch.manual_seed(int(digest(config.seed, 'weights'), 16) % 2**63)
-    more = {k: v for k, v in (('img_size', config.img_size), ('fusion', config.fusion), ('speaker_dim', config.speaker_dim)) if v is not None}
+    more = {k: v for k, v in (('img_size', config.img_size), ('fusion', config.fusion), ('speaker_dim', config.speaker_dim), ('late_fusion', bool(config.late_fusion) or None)) if v is not None}
     if start: more |= {'checkpoint': config.initial_checkpoint} if config.initial_checkpoint else {'pretrained': config.pretrained}
     return timm.create_model(config.model, num_classes=num_classes, in_chans=config.in_chans, drop_rate=config.drop,
                              attn_drop_rate=config.attn_drop, drop_path_rate=config.drop_path, **more)

@@ -161,7 +161,7 @@ class Functionals:
         "Those functionals, in openSMILE's units; what it cannot measure is 0."
         return np.nan_to_num(np.stack([f[f.index.str.match(self.kept)].to_numpy() for f in map(egemaps_functionals, clips)]), posinf=0, neginf=0) if clips else np.zeros((0, self.dim), np.float32)
 
-# %% ../nbs/21_voice.ipynb #b2881b07
+# %% ../nbs/21_voice.ipynb #d797e850
 FIT_ON = {'train': 'inductive', 'all': 'transductive'} # what the projection saw → the setting of every result made with it
 
 @dataclass
@@ -176,6 +176,7 @@ class SpeakerPCA:
     clips: tuple # the ledger: ids of the clips it was fitted on
     base: np.ndarray = None # float32 [dim], of embeddings relative to a speaker: the training mean, which stands in for an unknown voice
     within: np.ndarray = None # float32 [dim]: the training variance within speakers
+    late: np.ndarray = None # float32 [classes, 1 + dim], of `speaker.fit_late_fusion`: intercepts and weights of a classifier, whose logits are the last columns
 
     @property
     def setting(self): "`inductive` or `transductive`."; return FIT_ON[self.fit_on]
@@ -183,7 +184,8 @@ class SpeakerPCA:
     def __call__(self,
         x:np.ndarray, # float32 [clips, dim]
     )->np.ndarray: # float32 [clips, width]
-        "Projects embeddings; columns beyond the components are zero."
+        "Projects embeddings; columns beyond the components, and before the logits if there are, are zero."
         out = np.zeros((len(x), self.width), np.float32)
         out[:, :len(self.components)] = (x - self.mean) @ self.components.T / self.scale
+        if self.late is not None: out[:, -len(self.late):] = self.late[:, 0] + x @ self.late[:, 1:].T
         return out
