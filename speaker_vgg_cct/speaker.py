@@ -339,8 +339,8 @@ def fit_speaker_pca(
     scale = float(np.sqrt(np.square(pca.transform((x - mean)/units)).mean())) or 1.0
     return SpeakerPCA(mean.astype(np.float32), (pca.components_/units).astype(np.float32), pca.explained_variance_ratio_.astype(np.float32), scale, width, fit_on, tuple(clips))
 
-# %% ../nbs/22_speaker.ipynb #8ca66d12
-LATE_C = 1e-3 # scikit-learn's inverse strength of regularisation
+# %% ../nbs/22_speaker.ipynb #7c812038
+LATE_C = 1e-3 # the best of those in nbs/experiments/voices.ipynb
 
 def fit_late_fusion(
     x:np.ndarray, # float32 [clips, dim], training embeddings of encoders side by side
@@ -348,10 +348,11 @@ def fit_late_fusion(
     weights:np.ndarray, # float [clips], such as of `data.sampling_weights`
     classes:int, # how many
     columns:slice=slice(None), # of the encoder that answers by itself
+    C:float=LATE_C, # inverse strength of regularisation, as in scikit-learn
 )->np.ndarray: # float32 [classes, 1 + dim]: intercepts and weights
     "A logistic regression on one encoder's embeddings, for `SpeakerPCA.late`. A class without a clip is never answered."
     part = x[:, columns].astype(float); mean, spread = part.mean(0), part.std(0); unit = np.where(spread > 1e-9, spread, 1)
-    fitted = LogisticRegression(C=LATE_C, max_iter=1000).fit((part - mean)/unit, labels, sample_weight=weights*len(x)/weights.sum())
+    fitted = LogisticRegression(C=C, max_iter=1000).fit((part - mean)/unit, labels, sample_weight=weights*len(x)/weights.sum())
     both = len(fitted.classes_) == 2 # then scikit-learn has the difference of the two alone
     w, b = (np.stack([-v[0], v[0]])/2 if both else v for v in (fitted.coef_/unit, fitted.intercept_))
     late = np.zeros((classes, 1 + x.shape[1]), np.float32); late[:, 0] = -1e3

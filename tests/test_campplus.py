@@ -94,9 +94,10 @@ def test_the_experiment_that_chooses_voices_never_learns_from_what_it_is_asked(t
     papermill.execute_notebook(str(ROOT/'nbs'/'experiments'/'voices.ipynb'), str(tmp_path/'v.ipynb'), dict(corpora=str(tmp_path/'corpora'), out=str(tmp_path), weights=str(tmp_path/'random.safetensors'),
         seeds=1, epochs=[1, 2], jobs=1), cwd=str(ROOT/'nbs'/'experiments'), kernel_name='python3', progress_bar=False)
     t = pd.read_csv(tmp_path/'results'/'voices.csv')
-    assert len(t) == 42*6 and t.uar.between(0, 100).all() and (t.test_corpus != t.inner_corpus).all() and t.synthetic.all() # 42 candidates, each of three corpora held out and one of two left out
+    assert len(t) == 150*6 and t.uar.between(0, 100).all() and (t.test_corpus != t.inner_corpus).all() and t.synthetic.all() # 150 candidates, each of three corpora held out and one of two left out
     assert {e for e in t.encoder if 'campplus' in e} and set(t.setting) == {'inductive', 'speaker-adapted'}
     assert t.encoder[t.encoder_drop].str.contains(r'\+').all() and t.encoder_drop.any() # one encoder cannot be left out
+    late = t[t.late_fusion.notna()]; assert len(late) == 108*6 and late.C.nunique() == 3 and all(name in e.split('+') and '+' in e for name, e in zip(late.late_fusion, late.encoder))
 
 
 @pytest.mark.slow # the network of 1,800 operations takes a minute to become a graph
