@@ -339,8 +339,8 @@ def fit_speaker_pca(
     scale = float(np.sqrt(np.square(pca.transform((x - mean)/units)).mean())) or 1.0
     return SpeakerPCA(mean.astype(np.float32), (pca.components_/units).astype(np.float32), pca.explained_variance_ratio_.astype(np.float32), scale, width, fit_on, tuple(clips))
 
-# %% ../nbs/22_speaker.ipynb #7c812038
-LATE_C = 1e-3 # the best of those in nbs/experiments/voices.ipynb
+# %% ../nbs/22_speaker.ipynb #dd7843b4
+LATE_C = 1e-3 # for CAM++ the best of three in nbs/experiments/voices.ipynb, both settings together
 
 def fit_late_fusion(
     x:np.ndarray, # float32 [clips, dim], training embeddings of encoders side by side
