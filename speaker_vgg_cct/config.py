@@ -136,7 +136,7 @@ class Schedule:
     lr_cycle_mul: float = 1.0 # each cycle is so many times as long
     lr_cycle_limit: int = 1 # cycles; more make a longer training
 
-# %% ../nbs/29_config.ipynb #44aba362
+# %% ../nbs/29_config.ipynb #af9e3d72
 @dataclass(frozen=True)
 class Config(Schedule, Learning, Alterations, Network, Voices, Pictures):
     "The options of a run. Made by `load_config`."
@@ -179,7 +179,7 @@ class Config(Schedule, Learning, Alterations, Network, Voices, Pictures):
 FILES = 'initial_checkpoint', 'weights'
 
 def _content(name, file):
-    if not os.path.isfile(file): raise ConfigError(f'{name}: there is no such file', value=file) # a Path would fail at a name that is too long
+    if not os.path.isfile(file): raise ConfigError(f'{name}: there is no such file', value=file, remedy='`make campplus` fetches the weights of CAM++' if name == 'weights' else '') # a Path would fail at a name that is too long
     return hash_file(file)
 
 # %% ../nbs/29_config.ipynb #5eb99634

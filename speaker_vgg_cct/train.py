@@ -106,21 +106,26 @@ def _posterize(image, bits, **_):
     "Keeps the highest bits of each channel. timm asks for 0 at its strongest, which Pillow refuses since version 13: that is black."
     return image if bits >= 8 else ImageOps.posterize(image, bits) if bits > 0 else Image.new(image.mode, image.size)
 
-# %% ../nbs/50_train.ipynb #16f17281
+# %% ../nbs/50_train.ipynb #bc0e3bbd
 _folders = [Path('configs')] + ([Path(__file__).parent.parent/'configs'] if '__file__' in globals() else [Path('../configs')])
 
 def load_config(
     preset='cpu', # a name in `configs/`, or a path of a YAML file
     **options, # override the file; None leaves the file's value
 )->Config:
-    "The options of a preset or YAML file with overrides; raises `ConfigError` for unknown keys and values out of range."
+    "The options of a preset or YAML file, after those of the `preset` that it names, with overrides; raises `ConfigError` for unknown keys and values out of range."
+    found, said = _in_files(preset), understood({k: v for k, v in options.items() if v is not None}, None)
+    return check(Config(**{k: v for k, (v, _) in found.items()} | said), {k: file for k, (_, file) in found.items() if k not in said})
+
+def _in_files(preset, above=()): # field → its value and the file that says so
     file = next((f for f in [Path(preset)] + [d/f'{preset}.yaml' for d in _folders] if f.is_file()), None)
-    if file is None: choose(preset, sorted({f.stem for d in _folders for f in d.glob('*.yaml')}), 'preset')
+    if file is None: choose(preset, sorted({f.stem for d in _folders for f in d.glob('*.yaml')}), 'preset', file=above[-1] if above else None)
+    if file in above: raise ConfigError('is its own preset', file=file, value=preset, remedy='Name another')
     try: read = yaml.safe_load(file.read_text()) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as e: raise ConfigError(f'is not readable YAML: {e}', file=file) from None
     if not isinstance(read, dict): raise ConfigError('must hold a table of options', file=file, value=type(read).__name__)
-    in_file, said = understood(read, file), understood({k: v for k, v in options.items() if v is not None}, None)
-    return check(Config(**in_file | said), {k: file for k in in_file.keys() - said.keys()})
+    first = _in_files(read.pop('preset'), (*above, file)) if 'preset' in read else {}
+    return first | {k: (v, file) for k, v in understood(read, file).items()}
 
 def config_of(
     given:dict, # options by name, as in a YAML file

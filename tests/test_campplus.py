@@ -21,6 +21,7 @@ from speaker_vgg_cct.cli import app
 from speaker_vgg_cct.core import StoreError
 from speaker_vgg_cct.recognizer import RUNTIMES, SHIPPED, Recognizer, read_bundle, write_bundle
 from speaker_vgg_cct.speaker import get_encoder
+from speaker_vgg_cct.study import read_systems
 from speaker_vgg_cct.synth import build, clip
 from speaker_vgg_cct.train import load_config, make_model
 from speaker_vgg_cct.voice import SpeakerPCA
@@ -87,6 +88,11 @@ systems:
     r = run('--only', 'voices'); said = ' '.join(r.output.split())
     assert r.exit_code == 1 and 'voices: the weights file of its encoder is not there' in said and 'none.pt' in said
     assert not (tmp_path/'results').exists()
+
+
+def test_the_preset_is_a_system_of_the_study():
+    system = next(s for s in read_systems(ROOT/'configs'/'study.yaml') if s.name == 'SPEAKER VGG CCT, CAM++, late fusion')
+    assert load_config('campplus') == load_config(system.preset, **system.options)
 
 
 def test_the_experiment_that_chooses_voices_never_learns_from_what_it_is_asked(tmp_path):
