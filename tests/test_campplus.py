@@ -90,9 +90,10 @@ systems:
     assert not (tmp_path/'results').exists()
 
 
-def test_the_preset_is_a_system_of_the_study():
-    system = next(s for s in read_systems(ROOT/'configs'/'study.yaml') if s.name == 'SPEAKER VGG CCT, CAM++, late fusion')
-    assert load_config('campplus') == load_config(system.preset, **system.options)
+@pytest.mark.parametrize('preset, name', [('campplus', 'SPEAKER VGG CCT, CAM++, late fusion'), ('campplus_adapted', 'SPEAKER VGG CCT, CAM++, encoders left out, late fusion, speaker-adapted')])
+def test_the_preset_is_a_system_of_the_study(preset, name):
+    system = next(s for s in read_systems(ROOT/'configs'/'study.yaml') if s.name == name)
+    assert load_config(preset) == load_config(system.preset, **system.options)
 
 
 def test_the_experiment_that_chooses_voices_never_learns_from_what_it_is_asked(tmp_path):
