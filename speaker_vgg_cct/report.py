@@ -303,7 +303,7 @@ def _write_page(path, text):
     head, _, rest = text.partition('\n\n## ')
     path.parent.mkdir(exist_ok=True); write_notebook(new_notebook(cells=[new_markdown_cell(head)] + ([new_markdown_cell('## ' + rest)] if rest else []), metadata={'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}), path)
 
-# %% ../nbs/80_report.ipynb #72bc2536
+# %% ../nbs/80_report.ipynb #0cbaf0aa
 def stage(
     work, # an own folder of the build, made anew
     pages:dict, # held-out corpus -> executed notebook
@@ -317,6 +317,7 @@ def stage(
     shutil.copytree(root/'nbs', nbs, ignore=shutil.ignore_patterns('experiments', '.*', '_proc', '_docs'))
     for f in ('settings.ini', '_quarto.yml', 'CITATION.cff'):
         if (root/f).exists(): shutil.copy(root/f, work)
+    if (root/'configs').is_dir(): shutil.copytree(root/'configs', work/'configs')
     run_pages({nb: nb for nb in [nbs/'index.ipynb', *sorted(p for d in ('paper', 'guide') for p in (nbs/d).glob('*.ipynb'))] if takes_results(nb)}, results)
     for corpus, nb in sorted(pages.items()):
         (nbs/'held_out').mkdir(exist_ok=True)
@@ -457,7 +458,7 @@ def offline(
         total += n
     return total
 
-# %% ../nbs/80_report.ipynb #9456ddde
+# %% ../nbs/80_report.ipynb #086884f7
 def replace_site(
     new, # the folder of the new site
     site, # where it goes
@@ -473,7 +474,7 @@ def replace_site(
 
 def _made_of(root, pages, results)->str:
     "A digest of all that a site comes from."
-    files = [p for d in (root/'nbs', *map(Path, results)) for p in sorted(d.rglob('*')) if p.is_file() and not any(part.startswith(('.', '_', 'clips')) for part in p.relative_to(d).parts)]
+    files = [p for d in (root/'nbs', root/'configs', *map(Path, results)) for p in sorted(d.rglob('*')) if p.is_file() and not any(part.startswith(('.', '_', 'clips')) for part in p.relative_to(d).parts)]
     files += [p for p in (root/'settings.ini', root/'_quarto.yml', root/'CITATION.cff') if p.exists()]
     return digest(this_program(), shutil.which('quarto'), [(str(p.relative_to(root) if p.is_relative_to(root) else p), hash_file(p)) for p in files], {c: hash_file(p) for c, p in pages.items()})
 
