@@ -45,7 +45,7 @@ from .spectrogram import CMAPS, LAYOUTS, WINDOWS
 from .split import split_hash
 from .voice import FIT_ON
 
-# %% ../nbs/50_train.ipynb #992990fc
+# %% ../nbs/50_train.ipynb #6844357b
 _any = math.inf
 RANGES = {'epochs': (1, _any), 'batch_size': (2, _any), 'validation_batch_size_multiplier': (1, _any), 'checkpoint_hist': (1, _any), 'recount': (1, _any), 'picture_size': (1, 2048),
           'img_size': (1, 2048), 'seconds': (.1, 600), 'speaker_dim': (1, _any), 'crop_pct': (.1, 1), 'std': (1e-6, _any), 'scale': (1e-3, 1), 'ratio': (1e-3, _any), 'cutmix_minmax': (0, 1), 'lr_noise': (0, 1),
@@ -74,9 +74,9 @@ def check(
     def clash(problem, remedy, *names):
         return ConfigError(problem, file=next((where[n] for n in names if n in where), None), value=', '.join(f'{n}: {getattr(config, n)}' for n in names), remedy=remedy)
     if config.fusion and SPEAKER_CCTS.get(config.model, (None,))[0] is not SpeakerVGGCCT: raise clash('the model has no second level to fuse', 'Take a speaker_vgg_cct_<size> model', 'fusion', 'model')
-    if config.speaker_dim and config.model not in SPEAKER_CCTS: raise clash('the model takes no speaker vector', 'Take a speaker_vgg_cct model', 'speaker_dim', 'model')
+    for name in ('speaker_dim', 'late_fusion'):
+        if getattr(config, name) and config.model not in SPEAKER_CCTS: raise clash('the model takes no speaker vector', 'Take a speaker_vgg_cct model', name, 'model')
     if config.encoder_drop and '+' not in config.encoder: raise clash('one encoder alone cannot be left out', 'Join several by +, or leave encoder_drop out', 'encoder_drop', 'encoder')
-    if config.late_fusion and config.model not in SPEAKER_CCTS: raise clash('the model takes no speaker vector', 'Take a speaker_vgg_cct model', 'late_fusion', 'model')
     if config.late_fusion and config.late_fusion not in config.encoder.split('+'): raise clash('an encoder that is not heard cannot answer', 'Name one of those in encoder', 'late_fusion', 'encoder')
     if config.mixes and config.batch_size % 2: raise clash('pairs are mixed, so batch_size must be even', 'Change it by one', 'batch_size', 'mixup', 'cutmix')
     if config.aug_splits == 1 or config.jsd and config.views < 2 and not config.no_aug: raise clash('aug_splits must be at least 2, or 0 without jsd', 'The reference says 3 for jsd', 'aug_splits', 'jsd')
