@@ -25,7 +25,7 @@ from torch.nn.init import kaiming_normal_, trunc_normal_, zeros_
 from .checkpoint import fetch, load_checkpoint
 from .core import ConfigError, choose
 
-# %% ../nbs/40_cct.ipynb #a4224f34
+# %% ../nbs/40_cct.ipynb #6ef10ed0
 class Tokenizer(nn.Module):
     "Convolutions that turn pictures [B, C, H, W] into tokens [B, N, width], row by row of the grid."
     def __init__(self,
@@ -37,7 +37,7 @@ class Tokenizer(nn.Module):
         super().__init__()
         stride, pad = max(1, kernel//2 - 1), max(1, kernel//2)
         planes = [in_chans, *[64]*(layers - 1), width]
-        self.conv_layers = nn.Sequential(*[nn.Sequential(nn.Conv2d(i, o, kernel, stride, pad, bias=False), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+        self.conv_layers = nn.Sequential(*[nn.Sequential(nn.Conv2d(i, o, kernel, stride, pad, bias=False), nn.MaxPool2d(3, 2, 1), nn.ReLU())
                                            for i, o in pairwise(planes)])
 
     def grid(self, *size): # height and width of the tokens' grid, from channels, height and width of a picture

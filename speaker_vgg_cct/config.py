@@ -91,7 +91,7 @@ class Alterations:
     mixup_switch_prob: float = 0.5 # share of CutMix if there are both
     mixup_off_epoch: int = 0 # no mixing from this epoch on; 0: never off
 
-# %% ../nbs/29_config.ipynb #772c49c2
+# %% ../nbs/29_config.ipynb #bec24ef5
 @dataclass(frozen=True)
 class Learning:
     "Learning"
@@ -114,7 +114,7 @@ class Learning:
     model_ema: bool = False # judge the running average of the weights
     model_ema_decay: float = 0.998 # of that average, a step
     amp: bool = False # bfloat16 where it is exact enough (autocast), for GPUs, and for CPUs with instructions for it
-    channels_last: bool = False # memory format of pictures and weights
+    channels_last: bool = True # memory format of pictures and weights, of which the speed depends, and the last digits of sums
     eval_metric: str = 'uar' # what the best epoch is chosen by on validation speakers: uar, top1 (the reference's), loss
     checkpoint_hist: int = 1 # of how many best epochs the weights stay; 1: of the best
     save_graphs: bool = True # draw the learning curves
@@ -136,14 +136,14 @@ class Schedule:
     lr_cycle_mul: float = 1.0 # each cycle is so many times as long
     lr_cycle_limit: int = 1 # cycles; more make a longer training
 
-# %% ../nbs/29_config.ipynb #af9e3d72
+# %% ../nbs/29_config.ipynb #39050665
 @dataclass(frozen=True)
 class Config(Schedule, Learning, Alterations, Network, Voices, Pictures):
     "The options of a run. Made by `load_config`."
     @property
     def hash(self):
-        "Of what differs from the defaults; a file counts by its content."
-        own = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        "Of what differs from the defaults; a file counts by its content, and how the numbers lie in memory does not count."
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != 'channels_last' and getattr(self, f.name) != f.default}
         return digest({k: _content(k, v) if k in FILES else v for k, v in own.items()})
     @property
     def start(self): "As in the reference's folder names."; return 'pretrained' if self.pretrained or self.initial_checkpoint else 'scratch'

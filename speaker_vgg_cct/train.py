@@ -134,7 +134,7 @@ def config_of(
     "The options of a table; raises `ConfigError` for unknown keys and values out of range."
     return check(Config(**understood(given, file)), dict.fromkeys(given, file))
 
-# %% ../nbs/50_train.ipynb #d57adb99
+# %% ../nbs/50_train.ipynb #d14c9a68
 def make_model(
     config:Config,
     num_classes:int,
@@ -144,8 +144,9 @@ def make_model(
     torch.manual_seed(int(digest(config.seed, 'weights'), 16) % 2**63)
     more = {k: v for k, v in (('img_size', config.img_size), ('fusion', config.fusion), ('speaker_dim', config.speaker_dim), ('late_fusion', bool(config.late_fusion) or None)) if v is not None}
     if start: more |= {'checkpoint': config.initial_checkpoint} if config.initial_checkpoint else {'pretrained': config.pretrained}
-    return timm.create_model(config.model, num_classes=num_classes, in_chans=config.in_chans, drop_rate=config.drop,
-                             attn_drop_rate=config.attn_drop, drop_path_rate=config.drop_path, **more)
+    model = timm.create_model(config.model, num_classes=num_classes, in_chans=config.in_chans, drop_rate=config.drop,
+                              attn_drop_rate=config.attn_drop, drop_path_rate=config.drop_path, **more)
+    return model.to(memory_format=torch.channels_last) if config.channels_last else model
 
 def model_input(batch, model, config:Config, device, training=False):
     "A batch of `data.batches` as the arguments of the model, and its labels. In training the whole picture is shown."
@@ -358,7 +359,7 @@ def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=la
     total, count = team.sum(np.array([total, count]))
     return float(total/count)
 
-# %% ../nbs/50_train.ipynb #0bfec1ac
+# %% ../nbs/50_train.ipynb #d7412b1f
 def same_run(
     folder, # of a run
     made:dict, # its provenance
@@ -411,7 +412,7 @@ def train(
                 if model.loaded is not None: made |= _write_loaded(model.loaded, out)
                 if pca: save_speaker_pca(pca, out/'speaker_pca.npz')
                 write_text(out/'args.yaml', yaml.safe_dump(asdict(config))); write_json(out/'provenance.json', made)
-        _fit(parts, config, model.to(team.device, memory_format=torch.channels_last if config.channels_last else torch.preserve_format), out, team, watch)
+        _fit(parts, config, model.to(team.device), out, team, watch)
     return out
 
 # %% ../nbs/50_train.ipynb #0f6ad1b1
