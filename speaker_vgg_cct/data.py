@@ -119,7 +119,7 @@ def fill(
     if bad: raise AudioError(f'{len(bad)} clip(s) could not be used:\n' + '\n'.join(map(str, bad)) + '\n', remedy='Mend them or take them out of the manifest')
     return store
 
-# %% ../nbs/31_data.ipynb #1ea21547
+# %% ../nbs/31_data.ipynb #e56e22f1
 def checked_samples(
     row:dict, # of a manifest: `path`, `sha256`
 )->np.ndarray: # float32 [samples]
@@ -131,14 +131,17 @@ def checked_samples(
 @lru_cache(maxsize=1) # a clip and its augmented copies come one after the other
 def _trimmed(path, sha256, trim_db): return trim_silence(checked_samples(dict(path=path, sha256=sha256)), trim_db)
 
+@lru_cache(maxsize=1)
+def _log_mel(path, sha256, trim_db, window): db = log_mel(_trimmed(path, sha256, trim_db), window); db.flags.writeable = False; return db # several share it
+
 @dataclass(frozen=True)
 class ClipPicture:
     "Row of a split and manifest → picture; what `fill` sends to its processes."
     params: PictureParams
     seed: int = 0
     def __call__(self, row):
-        p = self.params; y = _trimmed(row['path'], row['sha256'], p.trim_db)
-        db = augmented_log_mel(y, row['augmentation'], seed=self.seed, clip=row['clip'], copy=row['copy'], window=p.window) if row['augmentation'] else log_mel(y, p.window)
+        p = self.params; file = row['path'], row['sha256'], p.trim_db; db = _log_mel(*file, p.window)
+        if row['augmentation']: db = augmented_log_mel(_trimmed(*file), row['augmentation'], seed=self.seed, clip=row['clip'], copy=row['copy'], window=p.window, db=db)
         return picture(db, p.layout, p.cmap, p.size, p.seconds, p.jpeg)
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ __all__ = ['BUCKETS', 'LAYERS', 'ENCODERS', 'LATE_C', 'Resemblyzer', 'LayersNet'
            'get_encoder', 'encoder_parts', 'encoder_id', 'encoder_of', 'fit_speaker_pca', 'fit_late_fusion',
            'save_speaker_pca', 'load_speaker_pca', 'voice_map', 'plot_voices']
 
-# %% ../nbs/22_speaker.ipynb #2bf6e5c0
+# %% ../nbs/22_speaker.ipynb #a723307b
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -26,13 +26,13 @@ from torch import nn
 
 from .campplus import GET_CAMPPLUS, CAMPlusNet, load_campplus
 from .core import ConfigError, StoreError, atomic, choose, digest, hash_file, make_rng
-from .voice import FIT_ON, Functionals, SpeakerPCA, VoiceLayers, VoiceStatistics, mel_frames
+from .voice import FIT_ON, Functionals, SpeakerPCA, VoiceLayers, VoiceStatistics, mel_frames, trim_pauses
 
 # %% ../nbs/22_speaker.ipynb #0e80bdd6
 def _numbers(net, x): # a tensor, on the device of the network → an array
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False): return net(x).cpu().numpy()
 
-# %% ../nbs/22_speaker.ipynb #2b91b4c0
+# %% ../nbs/22_speaker.ipynb #69c14dc6
 class Resemblyzer:
     "Resemblyzer's voice encoder."
     name, dim, published = 'resemblyzer', 256, '' # `published`: where to get the weights, empty if they come with it
@@ -47,8 +47,8 @@ class Resemblyzer:
         clips:list, # of float32 [samples], mono 16 kHz
     )->np.ndarray: # float32 [clips, 256], rows of unit length
         "The d-vector of each clip, the mean over its windows of 1.6 s of speech; a clip in which no voice is found is heard whole."
-        from resemblyzer import preprocess_wav
-        speech = (preprocess_wav(y, source_sr=16000) for y in clips)
+        from resemblyzer.audio import normalize_volume
+        speech = (trim_pauses(normalize_volume(y, -30, increase_only=True)) for y in clips)
         return self.embed_speech([s if len(s) else y for s, y in zip(speech, clips)])
 
     def windows(self,
@@ -60,7 +60,7 @@ class Resemblyzer:
         return [mel[f] for f in frames]
 
     def embed_speech(self,
-        clips:list, # of float32 [samples], preprocessed by `resemblyzer.preprocess_wav`
+        clips:list, # of float32 [samples], as `resemblyzer.preprocess_wav` leaves them
         batch:int=32, # windows at a time
     )->np.ndarray: # float32 [clips, 256], rows of unit length
         "What Resemblyzer's `embed_utterance` gives for each, computed for all together."

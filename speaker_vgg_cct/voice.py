@@ -56,7 +56,7 @@ def trim_pauses(
     kept = around(around(flags, 3, 4) > 4, 3, 3) > 0 # most of 8 frames, and three frames on both sides of them
     return y[:len(kept)*VAD_FRAME][np.repeat(kept, VAD_FRAME)]
 
-# %% ../nbs/21_voice.ipynb #35d9c976
+# %% ../nbs/21_voice.ipynb #dd4248eb
 def at_level(y:np.ndarray)->np.ndarray: # float32 [samples] → the same
     "The clip at -30 dBFS."
     return (y*10**(-30/20)/max(float(np.sqrt(np.mean(np.square(y, dtype=np.float64)))), 1e-6)).astype(np.float32)
@@ -99,7 +99,8 @@ class VoiceLayers:
 
     def statistics(self, frames:np.ndarray)->tuple: # float32 [frames, 512] → two of float32 [512]
         "Mean and standard deviation over time."
-        return frames.mean(0), frames.std(0)
+        mean = frames.mean(0); off = frames - mean
+        return mean, np.sqrt(np.einsum('ij,ij->j', off, off)/len(frames))
 
 # %% ../nbs/21_voice.ipynb #5fb79abc
 LONGEST = 30*16000 # samples: of a longer clip what lies about its centre is heard
