@@ -145,11 +145,11 @@ def pictures(work:Path, size:Size, tell)->list: # rows
         rows += [row('pictures', f'{what}: {w}', t[w], t.drawn, against='drawn by matplotlib' + ', copies by nlpaug'*bool(some), unit='ms a clip') for w in WAYS]
     return rows
 
-# %% ../nbs/82_bench.ipynb #a9ea9a48
+# %% ../nbs/82_bench.ipynb #d06833d8
 def embeddings(work:Path, size:Size, tell)->list: # rows
     "Resemblyzer's embedding of many clips at once, against its own loop over them."
     from resemblyzer import preprocess_wav
-    voice, short, rows = Resemblyzer(), voices(size.voices), []
+    voice, short, rows = Resemblyzer(), voices(4*size.voices), [] # a batch and some, as when a corpus is embedded
     heard = lambda y: preprocess_wav(y, source_sr=SAMPLE_RATE)
     for length, clips in (('short clips', short), ('clips four times as long', [np.concatenate(short[i:i+4]) for i in range(0, len(short), 4)])):
         speech = [heard(y) for y in clips]

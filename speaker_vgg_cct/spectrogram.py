@@ -37,14 +37,14 @@ def decibels(
     level = lambda p: 10*np.log10(np.maximum(1e-10, p))
     return level(power) - level(power.max())
 
-# %% ../nbs/20_spectrogram.ipynb #052a49c0
+# %% ../nbs/20_spectrogram.ipynb #a579389f
 def trim_silence(
     y:np.ndarray, # float [samples] at 16 kHz
     top_db:float=60, # dB below the loudest frame that counts as silence
 )->np.ndarray: # float [≤ samples], a view of `y`
     "`y` without the silence at its ends; raises `AudioError` if there is nothing else in it."
     if not np.any(y): raise AudioError('is silent', value=f'{len(y)} samples, all 0', remedy='Remove it or record it again')
-    rms = np.sqrt(np.mean(np.square(frames_of(y, 2048, 512), dtype=np.float32), axis=0))
+    rms = np.sqrt(np.mean(frames_of(np.square(y, dtype=np.float32), 2048, 512), axis=0))
     loud = np.flatnonzero(decibels(np.square(rms)) > -top_db)
     if not len(loud): raise AudioError('holds values too large to be measured', value=float(np.abs(y).max()), remedy='Export it again as PCM')
     return y[512*loud[0]:min(len(y), 512*(loud[-1] + 1))]

@@ -32,7 +32,7 @@ def mel_frames(
     spectrum = rfft(frames*window)
     return (spectrum.real**2 + spectrum.imag**2) @ filters
 
-# %% ../nbs/21_voice.ipynb #2bbd1744
+# %% ../nbs/21_voice.ipynb #ba6b14ca
 VAD_FRAME = 480 # samples at 16 kHz: 30 ms
 
 def voiced(
@@ -43,8 +43,8 @@ def voiced(
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='pkg_resources is deprecated') # webrtcvad announces it, and its users can do nothing about it
         import webrtcvad
-    vad = webrtcvad.Vad(mode)
-    return np.array([vad.is_speech(pcm[i:i + VAD_FRAME].tobytes(), 16000) for i in range(0, len(pcm) - VAD_FRAME + 1, VAD_FRAME)], bool)
+    vad, sound, size = webrtcvad.Vad(mode), pcm.tobytes(), 2*VAD_FRAME
+    return np.array([vad.is_speech(sound[i:i + size], 16000) for i in range(0, len(sound) - size + 1, size)], bool)
 
 def trim_pauses(
     y:np.ndarray, # float32 [samples], 16 kHz, -1 to 1
@@ -56,10 +56,11 @@ def trim_pauses(
     kept = around(around(flags, 3, 4) > 4, 3, 3) > 0 # most of 8 frames, and three frames on both sides of them
     return y[:len(kept)*VAD_FRAME][np.repeat(kept, VAD_FRAME)]
 
-# %% ../nbs/21_voice.ipynb #dd4248eb
+# %% ../nbs/21_voice.ipynb #d019bd9e
 def at_level(y:np.ndarray)->np.ndarray: # float32 [samples] → the same
     "The clip at -30 dBFS."
-    return (y*10**(-30/20)/max(float(np.sqrt(np.mean(np.square(y, dtype=np.float64)))), 1e-6)).astype(np.float32)
+    exact = y.astype(np.float64)
+    return (y*10**(-30/20)/max(float(np.sqrt(exact@exact/max(1, len(y)))), 1e-6)).astype(np.float32)
 
 class VoiceLayers:
     "Mean and standard deviation over time of the second and third layer of Resemblyzer's voice encoder."
@@ -82,7 +83,8 @@ class VoiceLayers:
     )->list: # of float32 [160, 40]
         "The mel spectrograms of a clip's windows of 1.6 s, half a window apart, the last one filled with silence."
         mel = mel_frames(y); starts = range(0, max(1, len(mel) - 80), 80)
-        return [np.pad(mel[i:i+160], ((0, max(0, i + 160 - len(mel))), (0, 0))) for i in starts]
+        mel = np.pad(mel, ((0, max(0, starts[-1] + 160 - len(mel))), (0, 0)))
+        return [mel[i:i+160] for i in starts]
 
     def embed_speech(self,
         clips:list, # of float32 [samples], speech at one level
