@@ -10,25 +10,27 @@ __all__ = ['NUMBERS', 'MACHINE', 'COLUMNS', 'TINY', 'MODELS', 'WAYS', 'MIB', 'ST
            'processor_time', 'feature_blocks', 'on_disk', 'clips', 'read_bench', 'put', 'run_bench', 'spread', 'shown',
            'aims_shown', 'slopes', 'growth', 'longest', 'hours', 'needs', 'plot_ratios', 'plot_scale']
 
-# %% ../nbs/82_bench.ipynb #164e2a43
-import contextlib, copy, importlib.util, io, json, os, shutil, subprocess, sys, threading, time
+# %% ../nbs/82_bench.ipynb #3cd78007
+import contextlib, copy, importlib.util, io, json, os, shutil, subprocess, sys, tempfile, threading, time
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, psutil, soundfile as sf, torch
+from scipy.special import softmax
 from torch.utils.flop_counter import FlopCounterMode
 
 from .audio import SAMPLE_RATE, load_audio
 from .audit import full_audit
 from .augment import GROUPS, KINDS, augmented_log_mel
+from .cct import Attention, Tokenizer
 from .core import ConfigError, StoreError, atomic, choose, make_rng, write_json, write_text
 from .corpora import load_manifest, read_corpora, save_manifest
-from .cct import Attention, Tokenizer
 from .cost import PlainAttention, machine, passes, some_input
 from .data import batches, prepare, seeded, store_pictures, store_voices
 from .evaluate import evaluate, judge
+from .recognizer import SHIPPED, Recognizer, read_bundle
 from .speaker import Resemblyzer
 from .spectrogram import log_mel, picture, trim_silence
 from .split import load_split, make_split, save_split
@@ -326,7 +328,7 @@ def again(work:Path, size:Size, tell)->list: # rows
 
 def _seconds(f): began = time.perf_counter(); f(); return time.perf_counter() - began
 
-# %% ../nbs/82_bench.ipynb #c51c37fe
+# %% ../nbs/82_bench.ipynb #88b7a291
 def ways(name:str, size:Size)->dict: # name → function of nothing
     "Training steps of one of `MODELS`, as it is shipped and otherwise."
     def steps(change=lambda m: m, amp=False, **adam):
@@ -355,7 +357,21 @@ def tried(work:Path, size:Size, tell)->list: # rows
         rows += [row('tried', f'{name}: {w}', t[w], t.shipped, against='as shipped', unit='ms a picture') for w in t if w != 'shipped']
         both = {k: _with_threads(k, runs['shipped']) for k in sorted({1, os.cpu_count()})}; t = in_turn(both, size.repeats//2 + 1)*1000/n
         rows += [row('tried', f'{name}: {k} threads', t[k], t[1], against='one thread', unit='ms a picture') | dict(threads=k) for k in t if k > 1]
-    return rows + _loaders(work, size)
+    return rows + _int8(size) + _loaders(work, size)
+
+def _int8(size): # the shipped network with weights of 8 bits: what it gains, and what an answer loses
+    import onnxruntime as ort
+    from onnxruntime.quantization import quantize_dynamic # slow to import, as the line before
+    hear, clips = Recognizer.load(SHIPPED, runtime='onnx'), voices(size.voices); x = hear.inputs(clips); options = ort.SessionOptions(); options.intra_op_num_threads, options.log_severity_level = 1, 3
+    with tempfile.TemporaryDirectory() as d:
+        plain = Path(d)/'float32.onnx'; plain.write_bytes(read_bundle(SHIPPED)[0]['graph/network'].tobytes()); graphs = {'float32': plain}
+        for name, kinds in (('products', ['MatMul', 'Gemm']), ('products and convolutions', None)): graphs[name] = Path(d)/f'{name}.onnx'; quantize_dynamic(plain, graphs[name], op_types_to_quantize=kinds)
+        nets = {n: ort.InferenceSession(f, options, providers=['CPUExecutionProvider']) for n, f in graphs.items()}
+    answer = lambda net: net.run(None, dict(zip((i.name for i in net.get_inputs()), x)))[0]
+    t = in_turn({n: partial(answer, net) for n, net in nets.items()}, size.repeats)*1000/len(clips); p = {n: softmax(answer(net), axis=1) for n, net in nets.items()}
+    return [r for n in t if n != 'float32' for r in (
+        row('tried', f'shipped bundle: {n} in int8', t[n], t.float32, against='in float32', unit='ms a clip') | dict(threads=1),
+        row('tried', f'shipped bundle: {n} in int8, largest change of a probability', float(np.abs(p[n] - p['float32']).max()), unit='of 1') | dict(threads=1))]
 
 def _with_threads(n, run):
     def f():
