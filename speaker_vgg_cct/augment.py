@@ -61,7 +61,7 @@ def _noise_reference(y, rng):
     a, b = _middle(y)
     return _replace(y, a, b, y[a:b] + np.fft.irfft(rng.standard_normal((b - a)//2 + 1), b - a))
 
-# %% ../nbs/21_augment.ipynb #2ce3b68d
+# %% ../nbs/21_augment.ipynb #55391def
 _FRAME, _STEP = 2048, 512 # samples, as in librosa.effects
 
 def _overlap(frames): # [T, 2048] → [512·T], the sum of frames of which each begins 512 samples behind the one before; half a frame is cut off at both ends
@@ -73,8 +73,8 @@ def time_stretch(
     y:np.ndarray, # float32 [samples]
     rate:float, # 2: twice as fast
 )->np.ndarray: # float32 [round(samples/rate)]
-    "What `librosa.effects.time_stretch` computes, in a fraction of the time."
-    from torch import fft, from_numpy # slow to import; several times as fast as SciPy's
+    "What `librosa.effects.time_stretch` computes, without its loop over angles."
+    from torch import fft, from_numpy # slow to import
     window = get_window('hann', _FRAME).astype(np.float32); frames = frames_of(y.astype(np.float32), _FRAME, _STEP).T*window
     z = np.pad(fft.rfft(from_numpy(frames)).numpy(), ((0, 2), (0, 0))); size = np.abs(z)
     silent = size < 1e-30; z *= 1/np.where(silent, 1, size); z[silent] = 1 # what is left is the phase

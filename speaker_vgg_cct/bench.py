@@ -328,7 +328,7 @@ def again(work:Path, size:Size, tell)->list: # rows
 
 def _seconds(f): began = time.perf_counter(); f(); return time.perf_counter() - began
 
-# %% ../nbs/82_bench.ipynb #88b7a291
+# %% ../nbs/82_bench.ipynb #70e31c37
 def ways(name:str, size:Size)->dict: # name → function of nothing
     "Training steps of one of `MODELS`, as it is shipped and otherwise."
     def steps(change=lambda m: m, amp=False, **adam):
@@ -362,9 +362,9 @@ def tried(work:Path, size:Size, tell)->list: # rows
 def _int8(size): # the shipped network with weights of 8 bits: what it gains, and what an answer loses
     import onnxruntime as ort
     from onnxruntime.quantization import quantize_dynamic # slow to import, as the line before
-    hear, clips = Recognizer.load(SHIPPED, runtime='onnx'), voices(size.voices); x = hear.inputs(clips); options = ort.SessionOptions(); options.intra_op_num_threads, options.log_severity_level = 1, 3
+    arrays, told = read_bundle(SHIPPED); clips = voices(size.voices); x = Recognizer(arrays, told, runtime='onnx').inputs(clips); options = ort.SessionOptions(); options.intra_op_num_threads, options.log_severity_level = 1, 3
     with tempfile.TemporaryDirectory() as d:
-        plain = Path(d)/'float32.onnx'; plain.write_bytes(read_bundle(SHIPPED)[0]['graph/network'].tobytes()); graphs = {'float32': plain}
+        plain = Path(d)/'float32.onnx'; plain.write_bytes(arrays['graph/network'].tobytes()); graphs = {'float32': plain}
         for name, kinds in (('products', ['MatMul', 'Gemm']), ('products and convolutions', None)): graphs[name] = Path(d)/f'{name}.onnx'; quantize_dynamic(plain, graphs[name], op_types_to_quantize=kinds)
         nets = {n: ort.InferenceSession(f, options, providers=['CPUExecutionProvider']) for n, f in graphs.items()}
     answer = lambda net: net.run(None, dict(zip((i.name for i in net.get_inputs()), x)))[0]

@@ -49,11 +49,12 @@ def trim_silence(
     if not len(loud): raise AudioError('holds values too large to be measured', value=float(np.abs(y).max()), remedy='Export it again as PCM')
     return y[512*loud[0]:min(len(y), 512*(loud[-1] + 1))]
 
-# %% ../nbs/20_spectrogram.ipynb #b735ce7c
+# %% ../nbs/20_spectrogram.ipynb #23eab68f
 WINDOWS = {'hamm': 'hamming', 'hann': 'hann'} # our names (the reference implementation's) and SciPy's
 N_MELS, FMAX, FLOOR_DB = 128, 8000, -80.
 N_FFT, HOP = int(0.025*SAMPLE_RATE), SAMPLE_RATE//100 # samples: 25 ms and 10 ms
 FRAME_RATE = SAMPLE_RATE/HOP # frames a second
+_PART = 128 # frames at a time: few enough to stay in the cache
 
 @lru_cache(maxsize=4)
 def mel_filters(
@@ -74,7 +75,7 @@ def mel_power(
     "Mel power spectrogram, frames centred; raises `AudioError` for a clip shorter than one frame."
     if len(y) < n_fft: raise AudioError('is shorter than one frame', value=f'{len(y)} samples', remedy=f'At least {n_fft} are needed')
     frames, win = frames_of(y, n_fft, hop), get_window(WINDOWS[choose(window, WINDOWS, 'window')], n_fft)[:, None]
-    spectra = [np.fft.rfft(win*frames[:, i:i + 128], axis=0).astype(np.result_type(y.dtype, np.complex64)) for i in range(0, frames.shape[1], 128)] # in parts that stay in the cache, which takes half as long for some seconds of speech
+    spectra = [np.fft.rfft(win*frames[:, i:i + _PART], axis=0).astype(np.result_type(y.dtype, np.complex64)) for i in range(0, frames.shape[1], _PART)]
     return mel_filters(sr, n_fft) @ np.abs(np.concatenate(spectra, axis=1))**2
 
 # %% ../nbs/20_spectrogram.ipynb #d6ccb1e9
