@@ -6,16 +6,14 @@
 __all__ = ['GROUPS', 'KINDS', 'VARIANTS', 'SOUND', 'REFERENCE', 'MASK_SHARE', 'MASK_BANDS', 'parse_kinds', 'time_stretch',
            'pitch_shift', 'augment_audio', 'mask_region', 'mask_db', 'augmented_log_mel']
 
-# %% ../nbs/21_augment.ipynb #add6a877
+# %% ../nbs/21_augment.ipynb #887d8d21
 from itertools import accumulate
 
 import numpy as np, soxr
-from scipy.ndimage import maximum_filter1d
-from scipy.signal import get_window
 
 from .audio import SAMPLE_RATE
 from .core import choose, make_rng
-from .spectrogram import FLOOR_DB, frames_of, log_mel, mel_power, to_db
+from .spectrogram import FLOOR_DB, frames_of, log_mel, mel_power, to_db, window_of
 
 # %% ../nbs/21_augment.ipynb #c0f1f55a
 GROUPS = {'no_aug': (), 'time_aug': ('loud', 'noise', 'speed', 'pitch', 'shift', 'norm'), 'freq_aug': ('mask', 'maskfreq')}
@@ -31,13 +29,14 @@ def parse_kinds(
     wanted = {k for n in names for k in GROUPS.get(n, (n,))}
     return tuple(k for k in KINDS if k in wanted)
 
-# %% ../nbs/21_augment.ipynb #29525f3b
+# %% ../nbs/21_augment.ipynb #874bbccc
 def _either(rng, low, high): "Uniform in ±[low, high]."; return rng.choice([-1, 1])*rng.uniform(low, high)
 
 def _gain(y, start, stop, factor, fade=SAMPLE_RATE//40):
     "`y` times `factor` from `start` to `stop`, with linear fades of 25 ms outside."
-    envelope = np.interp(np.arange(len(y)), [start - fade, start, stop - 1, stop - 1 + fade], [1, factor, factor, 1])
-    return y*envelope.astype(y.dtype)
+    first, end, z = max(0, start - fade), min(len(y), stop + fade), y.copy()
+    z[first:end] *= np.interp(np.arange(first, end), [start - fade, start, stop - 1, stop - 1 + fade], [1, factor, factor, 1]).astype(y.dtype)
+    return z
 
 def _middle(y): "Start and stop of the middle 60 %, where the reference implementation works."; return int(0.2*len(y)), int(0.8*len(y))
 
@@ -61,7 +60,7 @@ def _noise_reference(y, rng):
     a, b = _middle(y)
     return _replace(y, a, b, y[a:b] + np.fft.irfft(rng.standard_normal((b - a)//2 + 1), b - a))
 
-# %% ../nbs/21_augment.ipynb #55391def
+# %% ../nbs/21_augment.ipynb #88b9e349
 _FRAME, _STEP = 2048, 512 # samples, as in librosa.effects
 
 def _overlap(frames): # [T, 2048] → [512·T], the sum of frames of which each begins 512 samples behind the one before; half a frame is cut off at both ends
@@ -75,13 +74,14 @@ def time_stretch(
 )->np.ndarray: # float32 [round(samples/rate)]
     "What `librosa.effects.time_stretch` computes, without its loop over angles."
     from torch import fft, from_numpy # slow to import
-    window = get_window('hann', _FRAME).astype(np.float32); frames = frames_of(y.astype(np.float32), _FRAME, _STEP).T*window
-    z = np.pad(fft.rfft(from_numpy(frames)).numpy(), ((0, 2), (0, 0))); size = np.abs(z)
-    silent = size < 1e-30; z *= 1/np.where(silent, 1, size); z[silent] = 1 # what is left is the phase
-    at = np.arange(0, len(frames), rate); i = at.astype(int); part = (at - i).astype(np.float32)[:, None]
-    phase = np.stack([*accumulate((z[0], *(z[i[:-1] + 1]*z[i[:-1]].conj())), np.multiply)])
-    made = fft.irfft(from_numpy(((1 - part)*size[i] + part*size[i + 1])*phase)).numpy()
-    out = _overlap(made*window)/np.maximum(_overlap(np.broadcast_to(window**2, made.shape)), 1e-8); n = round(len(y)/rate)
+    window, heard = window_of('hann', _FRAME).astype(np.float32), frames_of(y.astype(np.float32, copy=False), _FRAME, _STEP)
+    frames = np.zeros((len(heard) + 2, _FRAME), np.float32); np.multiply(heard, window, out=frames[:-2]) # silence behind it
+    z = fft.rfft(from_numpy(frames)).numpy(); z += np.float32(1e-30) # nothing, but where there is silence it has a phase
+    size = np.abs(z); z *= 1/size; turns = z[1:]*z[:-1].conj() # numbers on the unit circle
+    at = np.arange(0, len(heard), rate); i = at.astype(int); part = (at - i).astype(np.float32)[:, None]
+    phase = np.stack([*accumulate((turns[k] for k in i[:-1]), np.multiply, initial=z[0])])
+    made = fft.irfft(from_numpy(((1 - part)*size[i] + part*size[i + 1])*phase)).numpy(); made *= window
+    out = _overlap(made); out /= np.maximum(_overlap(np.broadcast_to(window**2, made.shape)), 1e-8); n = round(len(y)/rate)
     return np.pad(out[:n], (0, max(0, n - len(out))))
 
 def pitch_shift(
@@ -115,11 +115,15 @@ def _shift_reference(y, rng):
     half, gap = len(y)//2, np.zeros(len(y)//2, y.dtype)
     return np.concatenate([gap, y[:-half]] if rng.random() < 0.5 else [y[half:], gap])
 
-# %% ../nbs/21_augment.ipynb #d527899c
+# %% ../nbs/21_augment.ipynb #713a0820
+def _peaks(x, n): # [samples] → [samples − n + 1], the largest of the n that start at each: of twice as many as before, until two such stretches cover n
+    reach = 1
+    while 2*reach <= n: x = np.maximum(x[reach:], x[:-reach]); reach *= 2
+    return np.maximum(x[n - reach:], x[:len(x) - n + reach])
+
 def _norm(y, rng):
     n, goal = int(0.21*len(y)), np.abs(y).max()
-    peaks = maximum_filter1d(np.abs(y), n, origin=-(n//2)) # of the n samples that start here
-    first, last = int(0.15*len(y)), int(0.64*len(y)); peaks = peaks[first:last]
+    first, last = int(0.15*len(y)), int(0.64*len(y)); peaks = _peaks(np.abs(y[first:last + n - 1]), n)
     start = first + rng.choice(np.flatnonzero(peaks <= max(goal/2**0.5, peaks.min()))) # 3 dB below the peak, or the softest part
     factor = min(goal/max(peaks[start - first], 1e-9), 4)
     return np.clip(_gain(y, start, start + n, factor), -goal, goal) # clips in the fades only

@@ -98,7 +98,9 @@ class Task:
         kept = tuple(c for c in self.classes if c in set(classes))
         return Task(self.name, kept, tuple((e, c) for e, c in self.emotions if c in kept))
 
-# %% ../nbs/00_core.ipynb #5c0d92cc
+# %% ../nbs/00_core.ipynb #873793dd
+_plain = json.JSONEncoder(sort_keys=True, default=str).encode # made once: `json.dumps` makes one for each call
+
 def digest(
     *parts, # anything that `json.dumps` understands, or bytes, or arrays
 )->str: # 16 hexadecimal digits
@@ -106,7 +108,7 @@ def digest(
     h = hashlib.sha256()
     for p in parts:
         if isinstance(p, np.ndarray): p = f'{p.dtype.str}{p.shape}'.encode() + np.ascontiguousarray(p).tobytes()
-        h.update(p if isinstance(p, bytes) else json.dumps(p, sort_keys=True, default=str).encode())
+        h.update(p if isinstance(p, bytes) else _plain(p).encode())
         h.update(b'\0')
     return h.hexdigest()[:16]
 

@@ -342,7 +342,7 @@ def prepare(
         parts[part] = ClipData(r, pictures, keys, speaker, r.label.map(classes.index).to_numpy(np.int64, copy=True))
     return parts, pca if width else None
 
-# %% ../nbs/31_data.ipynb #d6c6c32e
+# %% ../nbs/31_data.ipynb #4cebffa6
 @contextmanager
 def seeded(*names):
     "Seeds the generators of torch (CPU), NumPy and Python by the names; afterwards they are as before."
@@ -379,7 +379,7 @@ def colour_table(
 )->torch.Tensor: # uint8 [256, 3]
     "The colour of each level."
     levels = np.arange(256, dtype=np.uint8)
-    return torch.from_numpy(colour(levels[None], cmap)[0].copy() if cmap else np.stack([levels]*3, 1))
+    return torch.from_numpy(colour(levels, cmap) if cmap else np.stack([levels]*3, 1))
 
 # %% ../nbs/31_data.ipynb #5cc6ebb2
 INTERPOLATIONS = {k: dict(antialias=True, align_corners=False) for k in ('bicubic', 'bilinear')} | {'nearest': {}} # → options of PyTorch's `interpolate`

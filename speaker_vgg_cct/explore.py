@@ -8,7 +8,7 @@ __all__ = ['ALL', 'MOST', 'PLAIN', 'EMPTY', 'NOBODY', 'PER_SPEAKER', 'Panel', 'a
            'VoicesView', 'side_by_side', 'browse_corpus', 'confusions', 'compare_runs', 'named', 'models_in',
            'load_model', 'as_bars', 'look_into']
 
-# %% ../nbs/81_explore.ipynb #2658e771
+# %% ../nbs/81_explore.ipynb #1276070d
 import base64, io, os, re
 from html import escape
 from pathlib import Path
@@ -25,7 +25,7 @@ from .evaluate import plot_confusion
 from .recognizer import SHIPPED, Recognizer, sources_of
 from .report import recall_table, studies, summary_figure, summary_table
 from .results import load_aggregates, read_runs
-from .spectrogram import FLOOR_DB, FMAX, FRAME_RATE, N_MELS, log_mel, trim_silence
+from .spectrogram import FLOOR_DB, FRAME_RATE, N_MELS, log_mel, mel_frequencies, trim_silence
 
 # %% ../nbs/81_explore.ipynb #b3c21ddb
 class Panel(widgets.VBox):
@@ -70,7 +70,7 @@ class Player(widgets.Audio):
         super().__init__(value=b'', format='wav', autoplay=False, loop=False, layout=widgets.Layout(width='20em', max_width='100%', display='none'))
     def load(self, y=None): self.layout.display, self.value = ('none', b'') if y is None else ('', wav_bytes(y))
 
-# %% ../nbs/81_explore.ipynb #5fa0c372
+# %% ../nbs/81_explore.ipynb #39d2ed5a
 _about = {'loud': 'part louder or softer', 'shift': 'silence added', 'norm': 'soft part raised', 'mask': 'time hidden', 'maskfreq': 'bands hidden'}
 
 def clip_figure(
@@ -78,11 +78,10 @@ def clip_figure(
     name:str='', # the clip's id, on which the augmentations depend
 ): # the figure
     "The log-mel spectrogram of a clip, and of its eight augmented copies."
-    from librosa import mel_frequencies # slow to import
     y = trim_silence(y); pictures = {'clip': log_mel(y)} | {k: augmented_log_mel(y, k, clip=name) for k in KINDS}
     fig, axes = plt.subplot_mosaic([['clip']*4, KINDS[:4], KINDS[4:]], height_ratios=(1.7, 1, 1), figsize=(8.6, 5.4), sharex=True, sharey=True,
                                    layout='constrained')
-    hertz = [500, 1000, 2000, 4000]; at = np.interp(hertz, mel_frequencies(N_MELS + 2, fmax=FMAX), np.arange(N_MELS + 2) - .5)
+    hertz = [500, 1000, 2000, 4000]; at = np.interp(hertz, mel_frequencies(N_MELS + 2), np.arange(N_MELS + 2) - .5)
     for kind, ax in axes.items():
         db = pictures[kind]; title = name if kind == 'clip' else f'{kind}: {_about[kind]}' if kind in _about else kind
         ax.imshow(db, origin='lower', aspect='auto', cmap='magma', vmin=FLOOR_DB, vmax=0, extent=(0, db.shape[1]/FRAME_RATE, 0, N_MELS))

@@ -4,31 +4,30 @@
 
 # %% auto #0
 __all__ = ['WINDOWS', 'N_MELS', 'FMAX', 'FLOOR_DB', 'N_FFT', 'HOP', 'FRAME_RATE', 'LAYOUTS', 'CMAPS', 'frames_of', 'decibels',
-           'trim_silence', 'mel_filters', 'mel_power', 'to_db', 'log_mel', 'PictureParams', 'area_weights',
-           'mel_levels', 'reference_rows', 'reference_levels', 'colour', 'fit_seconds', 'through_jpeg', 'picture',
-           'clip_picture']
+           'trim_silence', 'window_of', 'mel_frequencies', 'mel_filters', 'mel_power', 'to_db', 'log_mel',
+           'PictureParams', 'area_weights', 'mel_levels', 'reference_rows', 'reference_levels', 'colour', 'fit_seconds',
+           'through_jpeg', 'picture', 'clip_picture']
 
-# %% ../nbs/20_spectrogram.ipynb #1ff80d62
+# %% ../nbs/20_spectrogram.ipynb #07af9d81
 import io
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import numpy as np
-from matplotlib import colormaps
 from PIL import Image
-from scipy.signal import get_window
 from scipy.sparse import csr_array
 
 from .audio import SAMPLE_RATE
 from .core import AudioError, ConfigError, choose, digest
 
-# %% ../nbs/20_spectrogram.ipynb #4b7bbf2d
+# %% ../nbs/20_spectrogram.ipynb #46626c64
 def frames_of(
     y:np.ndarray, # float [samples]
     length:int, hop:int, # samples
-)->np.ndarray: # float [length, 1 + samples//hop], a view
+)->np.ndarray: # float [1 + samples//hop, length], a view
     "Centred frames, silence around the clip."
-    return np.lib.stride_tricks.sliding_window_view(np.pad(y, length//2), length)[::hop].T
+    silence = np.zeros(length//2, y.dtype)
+    return np.lib.stride_tricks.sliding_window_view(np.concatenate([silence, y, silence]), length)[::hop]
 
 def decibels(
     power:np.ndarray, # float [...]
@@ -37,33 +36,50 @@ def decibels(
     level = lambda p: 10*np.log10(np.maximum(1e-10, p))
     return level(power) - level(power.max())
 
-# %% ../nbs/20_spectrogram.ipynb #a579389f
+# %% ../nbs/20_spectrogram.ipynb #afd1975a
 def trim_silence(
     y:np.ndarray, # float [samples] at 16 kHz
     top_db:float=60, # dB below the loudest frame that counts as silence
 )->np.ndarray: # float [≤ samples], a view of `y`
     "`y` without the silence at its ends; raises `AudioError` if there is nothing else in it."
     if not np.any(y): raise AudioError('is silent', value=f'{len(y)} samples, all 0', remedy='Remove it or record it again')
-    rms = np.sqrt(np.mean(frames_of(np.square(y, dtype=np.float32), 2048, 512), axis=0))
+    rms = np.sqrt(np.mean(frames_of(np.square(y, dtype=np.float32), 2048, 512).T, axis=0)) # summed in librosa's order
     loud = np.flatnonzero(decibels(np.square(rms)) > -top_db)
     if not len(loud): raise AudioError('holds values too large to be measured', value=float(np.abs(y).max()), remedy='Export it again as PCM')
     return y[512*loud[0]:min(len(y), 512*(loud[-1] + 1))]
 
-# %% ../nbs/20_spectrogram.ipynb #23eab68f
-WINDOWS = {'hamm': 'hamming', 'hann': 'hann'} # our names (the reference implementation's) and SciPy's
+# %% ../nbs/20_spectrogram.ipynb #b9b92fdc
+WINDOWS = {'hamm': .54, 'hann': .5} # the reference implementation's names, and the part of the window that is constant
 N_MELS, FMAX, FLOOR_DB = 128, 8000, -80.
 N_FFT, HOP = int(0.025*SAMPLE_RATE), SAMPLE_RATE//100 # samples: 25 ms and 10 ms
 FRAME_RATE = SAMPLE_RATE/HOP # frames a second
 _PART = 128 # frames at a time: few enough to stay in the cache
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
+def window_of(
+    name:str, # `hamm` or `hann`
+    length:int, # samples
+)->np.ndarray: # float64 [length], not to be written to
+    "A periodic window for spectra."
+    part = WINDOWS[choose(name, WINDOWS, 'window')]; window = part + (1 - part)*np.cos(np.linspace(-np.pi, np.pi, length + 1)[:-1])
+    window.flags.writeable = False # it is shared by all callers
+    return window
+
+def mel_frequencies(n:int)->np.ndarray: # Hz, float64 [n]
+    "Frequencies from 0 to 8000 Hz at equal distances on Slaney's mel scale (*Auditory Toolbox*, 1998): linear up to 1000 Hz, then 27 steps to 6400 Hz, each the same factor."
+    hz, step = 200/3, np.log(6.4)/27; knee = 1000/hz; mels = np.linspace(0, knee + np.log(FMAX/1000)/step, n)
+    return np.where(mels < knee, hz*mels, 1000*np.exp(step*(mels - knee)))
+
+@lru_cache(maxsize=8)
 def mel_filters(
     sr:int, # Hz
     n_fft:int, # samples in a frame
-)->csr_array: # float32 [128, 1 + n_fft/2], sparse: few frequencies belong to a band
-    "librosa's Slaney mel filters, 0 … 8000 Hz, kept because making them costs more than using them."
-    from librosa.filters import mel # slow to import: only when it is needed
-    return csr_array(mel(sr=sr, n_fft=n_fft, n_mels=N_MELS, fmin=0, fmax=FMAX))
+    n_mels:int=N_MELS, # bands
+)->csr_array: # float32 [n_mels, 1 + n_fft/2], sparse: few frequencies belong to a band
+    "Slaney's mel filters, 0 … 8000 Hz: triangles of equal area, each from the centre of one neighbour to that of the other. Kept because making them costs more than using them."
+    edges = mel_frequencies(n_mels + 2); width, far = np.diff(edges)[:, None], edges[:, None] - np.fft.rfftfreq(n_fft, 1/sr)
+    triangles = np.maximum(0, np.minimum(-far[:-2]/width[:-1], far[2:]/width[1:])).astype(np.float32)
+    return csr_array((triangles*(2/(edges[2:] - edges[:-2])[:, None])).astype(np.float32))
 
 def mel_power(
     y:np.ndarray, # float [samples]
@@ -74,9 +90,9 @@ def mel_power(
 )->np.ndarray: # float32 [128, T] with T = 1 + samples//hop
     "Mel power spectrogram, frames centred; raises `AudioError` for a clip shorter than one frame."
     if len(y) < n_fft: raise AudioError('is shorter than one frame', value=f'{len(y)} samples', remedy=f'At least {n_fft} are needed')
-    frames, win = frames_of(y, n_fft, hop), get_window(WINDOWS[choose(window, WINDOWS, 'window')], n_fft)[:, None]
-    spectra = [np.fft.rfft(win*frames[:, i:i + _PART], axis=0).astype(np.result_type(y.dtype, np.complex64)) for i in range(0, frames.shape[1], _PART)]
-    return mel_filters(sr, n_fft) @ np.abs(np.concatenate(spectra, axis=1))**2
+    frames, win = frames_of(y, n_fft, hop), window_of(window, n_fft)
+    spectra = [np.fft.rfft(frames[i:i + _PART]*win).astype(np.result_type(y.dtype, np.complex64)) for i in range(0, len(frames), _PART)]
+    return mel_filters(sr, n_fft) @ (np.abs(np.concatenate(spectra))**2).T
 
 # %% ../nbs/20_spectrogram.ipynb #d6ccb1e9
 def to_db(
@@ -131,24 +147,24 @@ def area_weights(
     share = np.diff(edges).astype(np.float32)/m
     return csr_array((share, (edges[:-1]//m, edges[:-1]//n)), shape=(n, m))
 
-# %% ../nbs/20_spectrogram.ipynb #20f3d393
+# %% ../nbs/20_spectrogram.ipynb #670c1824
 def mel_levels(
     db:np.ndarray, # float [128, T], dB, −80 … 0
     height:int, # pixels
     width:int, # pixels
 )->np.ndarray: # uint8 [height, width], high frequencies first
     "Grey levels of the layout `mel`: linear in mel bins, averaged in time, −80 dB is 0 and 0 dB is 255."
-    x = (area_weights(N_MELS, height) @ (area_weights(db.shape[1], width) @ db.T).T)[::-1]
-    return np.clip(np.rint((x - FLOOR_DB)*(255/-FLOOR_DB)), 0, 255).astype(np.uint8)
+    x = area_weights(N_MELS, height) @ (area_weights(db.shape[1], width) @ db.T).T
+    x -= FLOOR_DB; x *= 255/-FLOOR_DB
+    return np.clip(np.rint(x, out=x), 0, 255, out=x)[::-1].astype(np.uint8)
 
-# %% ../nbs/20_spectrogram.ipynb #e43ff28a
+# %% ../nbs/20_spectrogram.ipynb #233581ce
 @lru_cache(maxsize=16)
 def reference_rows(
     height:int, # pixels
 )->np.ndarray: # int [height], top row first
     "The mel bin that each row of a `specshow` picture shows (matplotlib's symlog axis: base 2, linear up to 1000 Hz)."
-    from librosa import mel_frequencies # slow to import
-    m = mel_frequencies(N_MELS, fmin=0, fmax=FMAX)
+    m = mel_frequencies(N_MELS)
     low, high = 2*(1.5*m[0] - 0.5*m[1]), 1000*(2 + np.log2((1.5*m[-1] - 0.5*m[-2])/1000)) # g, half a bin beyond the first and the last
     g = high - (np.arange(height) + 0.5)/height*(high - low)
     f = np.where(g <= 2000, g/2, 1000*2**(g/1000 - 2))
@@ -164,18 +180,21 @@ def reference_levels(
     cols = (2*np.arange(width) + 1)*db.shape[1]//(2*width)
     span = db.max() - db.min()
     levels = np.minimum((db - db.min())/(span or 1)*256, 255)
-    return levels.astype(np.uint8)[reference_rows(height)[:, None], cols]
+    return levels.astype(np.uint8)[reference_rows(height)][:, cols]
 
-# %% ../nbs/20_spectrogram.ipynb #d5cb6be9
+# %% ../nbs/20_spectrogram.ipynb #4d956c1e
 @lru_cache(maxsize=4)
-def _table(cmap): return np.floor(255*colormaps[choose(cmap, CMAPS[:2], 'colour map')](np.arange(256))[:, :3] + 0.5).astype(np.uint8)
+def _table(cmap):
+    from matplotlib import colormaps # slow to import: only when it is needed
+    return np.floor(255*colormaps[choose(cmap, CMAPS[:2], 'colour map')](np.arange(256))[:, :3] + 0.5).astype(np.uint8)
 
 def colour(
     levels:np.ndarray, # uint8 [...]
     cmap:str='magma', # `magma` or `jet`
 )->np.ndarray: # uint8 [..., 3], RGB
     "Grey levels as colours of one of matplotlib's maps, rounded to 8 bits."
-    return _table(cmap).take(levels, axis=0)
+    image = Image.fromarray(levels.reshape(1, -1)); image.putpalette(_table(cmap).tobytes())
+    return np.array(image.convert('RGB')).reshape(*levels.shape, 3)
 
 # %% ../nbs/20_spectrogram.ipynb #b49273ed
 def fit_seconds(

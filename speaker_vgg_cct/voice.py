@@ -6,7 +6,7 @@
 __all__ = ['VAD_FRAME', 'LONGEST', 'FIT_ON', 'mel_frames', 'voiced', 'trim_pauses', 'at_level', 'VoiceLayers', 'fbank',
            'VoiceStatistics', 'egemaps_functionals', 'Functionals', 'SpeakerPCA']
 
-# %% ../nbs/21_voice.ipynb #7c623bcf
+# %% ../nbs/21_voice.ipynb #e4a7765e
 import re, warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,22 +14,21 @@ from itertools import islice
 
 import numpy as np
 from scipy.fft import rfft
-from scipy.signal import get_window
 
-# %% ../nbs/21_voice.ipynb #832e5db4
+from .spectrogram import frames_of, mel_filters, window_of
+
+# %% ../nbs/21_voice.ipynb #10482e3f
 @lru_cache
-def _mel_filters()->tuple: # float32 [400], float32 [201, 40]
+def _of_frames()->tuple: # float32 [400], float32 [201, 40]
     "Window and mel filters of Resemblyzer's spectrogram: 25 ms, 40 bands up to 8 kHz."
-    from librosa.filters import mel # slow to import: only when it is needed
-    return get_window('hann', 400).astype(np.float32), mel(sr=16000, n_fft=400, n_mels=40).T.copy()
+    return window_of('hann', 400).astype(np.float32), mel_filters(16000, 400, 40).toarray().T.copy()
 
 def mel_frames(
     y:np.ndarray, # float32 [samples], 16 kHz
 )->np.ndarray: # float32 [1 + samples//160, 40]
     "Mel power spectrogram, equal to Resemblyzer's `wav_to_mel_spectrogram` and faster."
-    window, filters = _mel_filters()
-    frames = np.lib.stride_tricks.sliding_window_view(np.pad(y.astype(np.float32), 200), 400)[::160]
-    spectrum = rfft(frames*window)
+    window, filters = _of_frames()
+    spectrum = rfft(frames_of(y.astype(np.float32, copy=False), 400, 160)*window)
     return (spectrum.real**2 + spectrum.imag**2) @ filters
 
 # %% ../nbs/21_voice.ipynb #ba6b14ca
