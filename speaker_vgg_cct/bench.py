@@ -328,7 +328,7 @@ def again(work:Path, size:Size, tell)->list: # rows
 
 def _seconds(f): began = time.perf_counter(); f(); return time.perf_counter() - began
 
-# %% ../nbs/82_bench.ipynb #70e31c37
+# %% ../nbs/82_bench.ipynb #1aee58c5
 def ways(name:str, size:Size)->dict: # name → function of nothing
     "Training steps of one of `MODELS`, as it is shipped and otherwise."
     def steps(change=lambda m: m, amp=False, **adam):
@@ -357,7 +357,7 @@ def tried(work:Path, size:Size, tell)->list: # rows
         rows += [row('tried', f'{name}: {w}', t[w], t.shipped, against='as shipped', unit='ms a picture') for w in t if w != 'shipped']
         both = {k: _with_threads(k, runs['shipped']) for k in sorted({1, os.cpu_count()})}; t = in_turn(both, size.repeats//2 + 1)*1000/n
         rows += [row('tried', f'{name}: {k} threads', t[k], t[1], against='one thread', unit='ms a picture') | dict(threads=k) for k in t if k > 1]
-    return rows + _int8(size) + _loaders(work, size)
+    return rows + _int8(size) + _awake(size) + _loaders(work, size)
 
 def _int8(size): # the shipped network with weights of 8 bits: what it gains, and what an answer loses
     import onnxruntime as ort
@@ -372,6 +372,14 @@ def _int8(size): # the shipped network with weights of 8 bits: what it gains, an
     return [r for n in t if n != 'float32' for r in (
         row('tried', f'shipped bundle: {n} in int8', t[n], t.float32, against='in float32', unit='ms a clip') | dict(threads=1),
         row('tried', f'shipped bundle: {n} in int8, largest change of a probability', float(np.abs(p[n] - p['float32']).max()), unit='of 1') | dict(threads=1))]
+
+def _awake(size): # onnxruntime's threads as it makes them: while they wait they go round and round, sooner there, but on the cores of others
+    import onnxruntime as ort
+    arrays, told = read_bundle(SHIPPED); clips = voices(size.voices); hear = {w: Recognizer(arrays, told, runtime='onnx') for w in ('asleep', 'awake')}
+    layers = {w: next(e for e in h.encoders if hasattr(e, 'net')) for w, h in hear.items()}; x = hear['asleep'].inputs(clips[:1])
+    for name, graph in ('network', hear['awake'].network), (layers['awake'].name, layers['awake'].net): graph.session = ort.InferenceSession(arrays[f'graph/{name}'].tobytes(), providers=['CPUExecutionProvider'])
+    t = in_turn({w: lambda w=w: [(layers[w].embed([y]), hear[w].network(*x)) for y in clips] for w in hear}, size.repeats)*1000/len(clips)
+    return [row('tried', 'shipped bundle: threads that wait awake', t.awake, t.asleep, against='asleep', unit='ms a clip') | dict(threads=os.cpu_count())]
 
 def _with_threads(n, run):
     def f():

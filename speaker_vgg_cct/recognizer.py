@@ -6,7 +6,7 @@
 __all__ = ['FORMAT', 'SHIPPED', 'AUDIO_ENDINGS', 'WINDOW', 'WHOLE', 'SPEECH', 'QUIET', 'RUNTIMES', 'write_bundle', 'read_bundle',
            'Recognition', 'sources_of', 'samples_of', 'speech_share', 'cut', 'which_runtime', 'Recognizer']
 
-# %% ../nbs/75_recognizer.ipynb #b3410b79
+# %% ../nbs/75_recognizer.ipynb #88e54df4
 import copy, glob, hashlib, json, os
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from scipy.special import softmax
 
 from .adapt import DEVIATIONS, voice_habit
-from .audio import SAMPLE_RATE, audio_blocks, duration, load_audio, to_mono
+from .audio import SAMPLE_RATE, audio_blocks, load_audio, to_mono
 from .core import AudioError, ConfigError, StoreError, atomic, choose
 from .graph import Graph
 from .spectrogram import PictureParams, clip_picture
@@ -247,7 +247,7 @@ def enrol(self:Recognizer,
     new = copy.copy(self); new.habit = voice_habit(self.vectors([samples_of(s) for s in sources_of(clips)]), self.base, self.within)
     return new
 
-# %% ../nbs/75_recognizer.ipynb #3a04ce7f
+# %% ../nbs/75_recognizer.ipynb #1cb101c6
 @patch
 def _long(self:Recognizer, blocks, told):
     "A clip in windows: the mean of those with speech."
@@ -270,10 +270,11 @@ def _answers(self:Recognizer, batch, sr): # sources → an answer or an error fo
         try:
             told = dict(source=name, threshold=self.told['calibration']['threshold'])
             if isinstance(s, (str, Path)) or hasattr(s, 'read'):
-                began = s.tell() if hasattr(s, 'read') else 0; long = duration(s) > WHOLE
-                if hasattr(s, 'read'): s.seek(began)
-                if long: out[i] = self._long(audio_blocks(s), told); continue
-            y = samples_of(s, sr)
+                began = s.tell() if hasattr(s, 'read') else 0; y = load_audio(s, up_to=WHOLE)
+                if y is None:
+                    if hasattr(s, 'read'): s.seek(began)
+                    out[i] = self._long(audio_blocks(s), told); continue
+            else: y = samples_of(s, sr)
             if len(y) > WHOLE*SAMPLE_RATE: out[i] = self._long([y], told)
             else: clips[i] = y, self.picture(y), told | {'seconds': len(y)/SAMPLE_RATE}
         except AudioError as e: out[i] = e if e.file is not None else AudioError(e.problem, name, e.value, e.remedy)

@@ -147,16 +147,16 @@ def area_weights(
     share = np.diff(edges).astype(np.float32)/m
     return csr_array((share, (edges[:-1]//m, edges[:-1]//n)), shape=(n, m))
 
-# %% ../nbs/20_spectrogram.ipynb #670c1824
+# %% ../nbs/20_spectrogram.ipynb #a180dcba
 def mel_levels(
     db:np.ndarray, # float [128, T], dB, −80 … 0
     height:int, # pixels
     width:int, # pixels
 )->np.ndarray: # uint8 [height, width], high frequencies first
     "Grey levels of the layout `mel`: linear in mel bins, averaged in time, −80 dB is 0 and 0 dB is 255."
-    x = area_weights(N_MELS, height) @ (area_weights(db.shape[1], width) @ db.T).T
+    x = area_weights(N_MELS, height) @ (area_weights(db.shape[1], width) @ np.clip(db, FLOOR_DB, 0).T).T
     x -= FLOOR_DB; x *= 255/-FLOOR_DB
-    return np.clip(np.rint(x, out=x), 0, 255, out=x)[::-1].astype(np.uint8)
+    return np.rint(x, out=x)[::-1].astype(np.uint8)
 
 # %% ../nbs/20_spectrogram.ipynb #233581ce
 @lru_cache(maxsize=16)
