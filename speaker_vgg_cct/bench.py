@@ -147,19 +147,23 @@ def pictures(work:Path, size:Size, tell)->list: # rows
         rows += [row('pictures', f'{what}: {w}', t[w], t.drawn, against='drawn by matplotlib' + ', copies by nlpaug'*bool(some), unit='ms a clip') for w in WAYS]
     return rows
 
-# %% ../nbs/82_bench.ipynb #d06833d8
+# %% ../nbs/82_bench.ipynb #efb7b36b
 def embeddings(work:Path, size:Size, tell)->list: # rows
     "Resemblyzer's embedding of many clips at once, against its own loop over them."
     from resemblyzer import preprocess_wav
     voice, short, rows = Resemblyzer(), voices(4*size.voices), [] # a batch and some, as when a corpus is embedded
-    heard = lambda y: preprocess_wav(y, source_sr=SAMPLE_RATE)
+    heard = lambda y: preprocess_wav(y, source_sr=SAMPLE_RATE); product = floors(size)['matrix product']
+    per_window = 2*160*sum(w.numel() for name, w in voice.net.lstm.named_parameters() if 'weight' in name) # operations: each weight is multiplied and added once a frame
     for length, clips in (('short clips', short), ('clips four times as long', [np.concatenate(short[i:i+4]) for i in range(0, len(short), 4)])):
-        speech = [heard(y) for y in clips]
+        speech = [heard(y) for y in clips]; gigaflop = per_window*sum(len(voice.windows(s)) for s in speech)/1e9
         ways = {'from samples': (lambda: voice.embed(clips), lambda: [voice.net.embed_utterance(heard(y)) for y in clips]),
                 'from trimmed speech': (lambda: voice.embed_speech(speech), lambda: [voice.net.embed_utterance(s) for s in speech])}
         for what, (ours, loop) in ways.items():
             for n in sorted({1, torch.get_num_threads()}):
-                with threads(n): t = in_turn({'ours': ours, 'loop': loop}, size.repeats)*1000/len(clips); rows.append(row('embeddings', f'{length}, {what}', t.ours, t.loop, against='Resemblyzer, clip by clip', unit='ms a clip'))
+                with threads(n):
+                    t = in_turn({'ours': ours, 'loop': loop, 'product': product}, size.repeats); ms = t*1000/len(clips)
+                    rows += [row('embeddings', f'{length}, {what}', ms.ours, ms.loop, against='Resemblyzer, clip by clip', unit='ms a clip'),
+                             row('embeddings', f'{length}, {what}: rate of the recurrent layers', gigaflop/t.ours, 2*size.matrix**3/1e9/t['product'], against='product of large matrices', unit='GFLOP/s')]
     return rows
 
 # %% ../nbs/82_bench.ipynb #808a55ee
