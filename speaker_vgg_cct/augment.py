@@ -6,10 +6,9 @@
 __all__ = ['GROUPS', 'KINDS', 'VARIANTS', 'SOUND', 'REFERENCE', 'MASK_SHARE', 'MASK_BANDS', 'parse_kinds', 'time_stretch',
            'pitch_shift', 'augment_audio', 'mask_region', 'mask_db', 'augmented_log_mel']
 
-# %% ../nbs/21_augment.ipynb #887d8d21
-from itertools import accumulate
-
+# %% ../nbs/21_augment.ipynb #72a2cc1b
 import numpy as np, soxr
+from scipy.fft import irfft, rfft
 
 from .audio import SAMPLE_RATE
 from .core import choose, make_rng
@@ -29,13 +28,13 @@ def parse_kinds(
     wanted = {k for n in names for k in GROUPS.get(n, (n,))}
     return tuple(k for k in KINDS if k in wanted)
 
-# %% ../nbs/21_augment.ipynb #874bbccc
+# %% ../nbs/21_augment.ipynb #eea960be
 def _either(rng, low, high): "Uniform in ±[low, high]."; return rng.choice([-1, 1])*rng.uniform(low, high)
 
 def _gain(y, start, stop, factor, fade=SAMPLE_RATE//40):
     "`y` times `factor` from `start` to `stop`, with linear fades of 25 ms outside."
-    first, end, z = max(0, start - fade), min(len(y), stop + fade), y.copy()
-    z[first:end] *= np.interp(np.arange(first, end), [start - fade, start, stop - 1, stop - 1 + fade], [1, factor, factor, 1]).astype(y.dtype)
+    fades, z = np.r_[max(0, start - fade):start, stop:min(len(y), stop + fade)], y.copy()
+    z[start:stop] *= y.dtype.type(factor); z[fades] *= np.interp(fades, [start - fade, start, stop - 1, stop - 1 + fade], [1, factor, factor, 1]).astype(y.dtype)
     return z
 
 def _middle(y): "Start and stop of the middle 60 %, where the reference implementation works."; return int(0.2*len(y)), int(0.8*len(y))
@@ -60,7 +59,7 @@ def _noise_reference(y, rng):
     a, b = _middle(y)
     return _replace(y, a, b, y[a:b] + np.fft.irfft(rng.standard_normal((b - a)//2 + 1), b - a))
 
-# %% ../nbs/21_augment.ipynb #88b9e349
+# %% ../nbs/21_augment.ipynb #204e9691
 _FRAME, _STEP = 2048, 512 # samples, as in librosa.effects
 
 def _overlap(frames): # [T, 2048] → [512·T], the sum of frames of which each begins 512 samples behind the one before; half a frame is cut off at both ends
@@ -73,14 +72,14 @@ def time_stretch(
     rate:float, # 2: twice as fast
 )->np.ndarray: # float32 [round(samples/rate)]
     "What `librosa.effects.time_stretch` computes, without its loop over angles."
-    from torch import fft, from_numpy # slow to import
     window, heard = window_of('hann', _FRAME).astype(np.float32), frames_of(y.astype(np.float32, copy=False), _FRAME, _STEP)
     frames = np.zeros((len(heard) + 2, _FRAME), np.float32); np.multiply(heard, window, out=frames[:-2]) # silence behind it
-    z = fft.rfft(from_numpy(frames)).numpy(); z += np.float32(1e-30) # nothing, but where there is silence it has a phase
+    z = rfft(frames); z += np.float32(1e-30) # nothing, but where there is silence it has a phase
     size = np.abs(z); z *= 1/size; turns = z[1:]*z[:-1].conj() # numbers on the unit circle
     at = np.arange(0, len(heard), rate); i = at.astype(int); part = (at - i).astype(np.float32)[:, None]
-    phase = np.stack([*accumulate((turns[k] for k in i[:-1]), np.multiply, initial=z[0])])
-    made = fft.irfft(from_numpy(((1 - part)*size[i] + part*size[i + 1])*phase)).numpy(); made *= window
+    spectra = np.concatenate([z[:1], turns[i[:-1]]])
+    for before, here in zip(spectra, spectra[1:]): here *= before # the phase, until the amplitude comes to it
+    spectra *= (1 - part)*size[i] + part*size[i + 1]; made = irfft(spectra); made *= window
     out = _overlap(made); out /= np.maximum(_overlap(np.broadcast_to(window**2, made.shape)), 1e-8); n = round(len(y)/rate)
     return np.pad(out[:n], (0, max(0, n - len(out))))
 
@@ -132,7 +131,7 @@ def _norm_reference(y, rng):
     a = rng.integers(int(0.15*len(y)), int(0.64*len(y))); b = a + int(0.21*len(y))
     return _replace(y, a, b, y[a:b]/(np.abs(y[a:b]).max() or 1))
 
-# %% ../nbs/21_augment.ipynb #a3aeb0c9
+# %% ../nbs/21_augment.ipynb #50fa441b
 SOUND = {'loud': _loud, 'noise': _noise, 'speed': _speed, 'pitch': _pitch, 'shift': _shift, 'norm': _norm}
 REFERENCE = {'loud': _loud_reference, 'noise': _noise_reference, 'speed': _speed_reference, 'pitch': _pitch_reference,
              'shift': _shift_reference, 'norm': _norm_reference}
@@ -145,8 +144,8 @@ def augment_audio(
 )->np.ndarray: # float32 [samples], as long as before but for `speed` and a sound `shift`
     "The clip changed in one way; the sound variant never clips. Raises `ConfigError` for an unknown kind or variant."
     change = {'sound': SOUND, 'reference': REFERENCE}[choose(variant, VARIANTS, 'variant')][choose(kind, SOUND, 'waveform augmentation')]
-    z = change(y, rng)
-    return z if variant == 'reference' else z/max(z.dtype.type(1), np.abs(z).max())
+    z = change(y, rng); peak = np.abs(z).max()
+    return z/peak if peak > 1 and variant == 'sound' else z
 
 # %% ../nbs/21_augment.ipynb #a79bb760
 MASK_SHARE, MASK_BANDS = 0.2, 30 # the widest time mask as a share of the frames; frequency masks are narrower than so many bands

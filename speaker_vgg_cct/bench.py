@@ -106,7 +106,7 @@ def draw(
     f = io.BytesIO(); fig.savefig(f, format='jpeg', dpi=100, pil_kwargs=dict(quality=75)); plt.close(fig)
     return f.getvalue()
 
-# %% ../nbs/82_bench.ipynb #ff4f4ac1
+# %% ../nbs/82_bench.ipynb #f3a7481e
 def _changes()->dict: # kind of augmentation → nlpaug's class for it
     import nlpaug.augmenter.audio as audio, nlpaug.augmenter.spectrogram as spectrogram # the extra `bench`
     return {'loud': audio.LoudnessAug, 'noise': audio.NoiseAug, 'speed': audio.SpeedAug, 'pitch': partial(audio.PitchAug, SAMPLE_RATE, factor=(2, 3)), 'shift': partial(audio.ShiftAug, SAMPLE_RATE),
@@ -131,7 +131,8 @@ def drawn_clip(
 def made_clip(file, kinds=KINDS, **how)->list: # of uint8 [H, W(, 3)]
     "The same by this project; `how` as for `spectrogram.picture`."
     y = trim_silence(load_audio(file)); clean = log_mel(y)
-    return [picture(db, **how) for db in (clean, *(augmented_log_mel(y, k, clip=str(file), db=clean) for k in kinds))]
+    spectrograms = [clean, *(augmented_log_mel(y, k, clip=str(file), db=clean) for k in kinds)]
+    return [picture(db, **how) for db in spectrograms]
 
 # %% ../nbs/82_bench.ipynb #b2011851
 WAYS = {'pictures in colour': dict(layout='reference'), 'grey levels, as they are stored': dict(cmap=None), 'JPEGs, as it saves them': dict(layout='reference', jpeg=True)}

@@ -48,12 +48,12 @@ def trim_silence(
     if not len(loud): raise AudioError('holds values too large to be measured', value=float(np.abs(y).max()), remedy='Export it again as PCM')
     return y[512*loud[0]:min(len(y), 512*(loud[-1] + 1))]
 
-# %% ../nbs/20_spectrogram.ipynb #b9b92fdc
+# %% ../nbs/20_spectrogram.ipynb #ae7c2ecd
 WINDOWS = {'hamm': .54, 'hann': .5} # the reference implementation's names, and the part of the window that is constant
 N_MELS, FMAX, FLOOR_DB = 128, 8000, -80.
 N_FFT, HOP = int(0.025*SAMPLE_RATE), SAMPLE_RATE//100 # samples: 25 ms and 10 ms
 FRAME_RATE = SAMPLE_RATE/HOP # frames a second
-_PART = 128 # frames at a time: few enough to stay in the cache
+_PART = 256 # frames at a time: few enough to stay in the cache
 
 @lru_cache(maxsize=8)
 def window_of(
