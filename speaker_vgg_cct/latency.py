@@ -21,26 +21,27 @@ from .synth import EMOTION_PROSODY, clip
 from .train import load_config, make_model, threads
 from .voice import SpeakerPCA
 
-# %% ../nbs/79_latency.ipynb #43a15331
+# %% ../nbs/79_latency.ipynb #01a019a7
 MODELS = { # name → preset, and what differs from it
     'small': ('cpu', {}),
-    'small, speaker-adapted': ('cpu', _adapted := dict(deviation='zscore', encoder='resemblyzer_layers', speaker_noise=.3, model='speaker_vgg_cct_end_to_end_2_7x2_112')),
-    'small, CAM++, speaker-adapted': ('cpu', _adapted | dict(encoder='campplus', weights='weights/campplus_cn_en_common.pt', speaker_dim=256)),
+    'small, speaker-adapted': ('cpu', dict(deviation='zscore', encoder='resemblyzer_layers', model='speaker_vgg_cct_end_to_end_2_7x2_112')),
+    'small, for live use': ('live', {}),
     'CCT-14/7x2': ('paper', dict(pretrained=False))}
 
 def weights_there(model:str)->bool: # of `MODELS`
     "Is the file there that a model's speaker encoder is published as, if it is."
-    file = MODELS[model][1].get('weights'); return not file or Path(file).is_file()
+    preset, options = MODELS[model]; file = load_config(preset, **options).weights; return not file or Path(file).is_file()
 
 def untrained(
     preset:str, options:dict, # of `train.load_config`
     runtime:str='auto', threads:int=0, # as for `Recognizer`
 )->Recognizer:
     "A recogniser that has learned nothing."
-    config = load_config(preset, **options); model = make_model(config, 4).eval()
-    dim = sum(ENCODERS[name].dim for name, _ in encoder_parts(config.encoder)); n = min(dim, model.speaker_dim); zero, one = np.zeros(dim, np.float32), np.ones(dim, np.float32)
-    arrays, told = parts_of(model, config, SpeakerPCA(zero, np.eye(n, dim, dtype=np.float32), zero[:n], 1., model.speaker_dim, 'train', (), zero, one))
-    return Recognizer(arrays, told | dict(classes=['anger', 'happy', 'neutral', 'sad'], calibration=dict(temperature=1., threshold=0.)), runtime=runtime, threads=threads)
+    classes = ['anger', 'happy', 'neutral', 'sad']; config = load_config(preset, **options); model = make_model(config, len(classes)).eval()
+    dim = sum(ENCODERS[name].dim for name, _ in encoder_parts(config.encoder)); zero, one = np.zeros(dim, np.float32), np.ones(dim, np.float32)
+    late = np.zeros((len(classes), 1 + dim), np.float32) if config.late_fusion else zero[:0]; n = min(dim, model.speaker_dim - len(late))
+    arrays, told = parts_of(model, config, SpeakerPCA(zero, np.eye(n, dim, dtype=np.float32), zero[:n], 1., model.speaker_dim, 'train', (), zero, one, late if len(late) else None))
+    return Recognizer(arrays, told | dict(classes=classes, calibration=dict(temperature=1., threshold=0.)), runtime=runtime, threads=threads)
 
 # %% ../nbs/79_latency.ipynb #168f171f
 class _Timed:
