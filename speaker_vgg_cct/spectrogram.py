@@ -20,7 +20,7 @@ from scipy.sparse import csr_array
 from .audio import SAMPLE_RATE
 from .core import AudioError, ConfigError, choose, digest
 
-# %% ../nbs/20_spectrogram.ipynb #91ac1529
+# %% ../nbs/20_spectrogram.ipynb #17e63f26
 def frames_of(
     y:np.ndarray, # float [samples]
     length:int, hop:int, # samples
@@ -33,7 +33,7 @@ def decibels(
     power:np.ndarray, # float [...]
 )->np.ndarray: # the same shape, at most 0
     "Decibels relative to the maximum."
-    level = 10*np.log10(power.clip(1e-10, np.inf)) # NumPy's `clip` takes half as long as its `maximum` with one number
+    level = 10*np.log10(power.clip(1e-10, np.inf)) # not `maximum`, which is slow with a single number
     return level - level.max()
 
 # %% ../nbs/20_spectrogram.ipynb #afd1975a
