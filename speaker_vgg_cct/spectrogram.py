@@ -207,7 +207,9 @@ def fit_seconds(
     if T >= n: return db[:, (T - n)//2:(T - n)//2 + n]
     return np.pad(db, [(0, 0), ((n - T)//2, n - T - (n - T)//2)], constant_values=FLOOR_DB)
 
-# %% ../nbs/20_spectrogram.ipynb #d96c6001
+# %% ../nbs/20_spectrogram.ipynb #bfccde88
+_checked = lru_cache(maxsize=64)(PictureParams) # once for all pictures of a kind
+
 def through_jpeg(
     img:np.ndarray, # uint8 [H, W, 3] or [H, W]
 )->np.ndarray: # the same shape
@@ -224,7 +226,7 @@ def picture(
     jpeg:bool=False, # pass it through a JPEG
 )->np.ndarray: # uint8 [H, W, 3], or [H, W] without a colour map
     "The picture of a log-mel spectrogram, high frequencies at the top; raises `ConfigError` as `PictureParams` does."
-    p = PictureParams(layout=layout, cmap=cmap, size=size, seconds=seconds, jpeg=jpeg)
+    p = _checked(layout=layout, cmap=cmap, size=size if np.ndim(size) == 0 else tuple(size), seconds=seconds, jpeg=jpeg)
     img = {'mel': mel_levels, 'reference': reference_levels}[p.layout](fit_seconds(db, p.seconds), *p.size)
     if p.cmap: img = colour(img, p.cmap)
     return through_jpeg(img) if p.jpeg else img
