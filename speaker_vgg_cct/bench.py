@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NUMBERS', 'MACHINE', 'COLUMNS', 'TINY', 'MODELS', 'WAYS', 'MIB', 'STAGES', 'PROCESSOR', 'ENCODERS', 'SECTIONS',
            'AIMS', 'quartiles', 'row', 'in_turn', 'Size', 'voices', 'draw', 'drawn_clip', 'made_clip', 'pictures',
-           'embeddings', 'untaught', 'as_published', 'floors', 'count_step', 'step', 'watched', 'run_stage', 'child',
+           'floors', 'embeddings', 'untaught', 'as_published', 'count_step', 'step', 'watched', 'run_stage', 'child',
            'memory', 'prepared', 'evaluation', 'loader', 'command', 'start', 'again', 'ways', 'tried', 'write_block',
            'processor_time', 'feature_blocks', 'on_disk', 'clips', 'read_bench', 'put', 'run_bench', 'spread', 'shown',
            'aims_shown', 'slopes', 'growth', 'longest', 'hours', 'needs', 'plot_ratios', 'plot_scale']
@@ -148,6 +148,12 @@ def pictures(work:Path, size:Size, tell)->list: # rows
         rows += [row('pictures', f'{what}: {w}', t[w], t.drawn, against='drawn by matplotlib' + ', copies by nlpaug'*bool(some), unit='ms a clip') for w in WAYS]
     return rows
 
+# %% ../nbs/82_bench.ipynb #b40e4753
+def floors(size:Size)->dict: # name → function of nothing
+    "What the cores can do at best: a product of two matrices, and a copy of memory."
+    a, b = torch.randn(2, size.matrix, size.matrix); x = torch.ones(size.copy_mb*2**18); y = torch.empty_like(x)
+    return {'matrix product': lambda: a@b, 'copy of memory': lambda: y.copy_(x)}
+
 # %% ../nbs/82_bench.ipynb #efb7b36b
 def embeddings(work:Path, size:Size, tell)->list: # rows
     "Resemblyzer's embedding of many clips at once, against its own loop over them."
@@ -182,12 +188,7 @@ def as_published(model):
             for l in m.conv_layers: l[1], l[2] = l[2], l[1]
     return model
 
-# %% ../nbs/82_bench.ipynb #557eb2a7
-def floors(size:Size)->dict: # name → function of nothing
-    "What the cores can do at best: a product of two matrices, and a copy of memory."
-    a, b = torch.randn(2, size.matrix, size.matrix); x = torch.ones(size.copy_mb*2**18); y = torch.empty_like(x)
-    return {'matrix product': lambda: a@b, 'copy of memory': lambda: y.copy_(x)}
-
+# %% ../nbs/82_bench.ipynb #66d0cf46
 def count_step(run)->int:
     "Operations of a step, two for each multiply-add, forwards and backwards."
     with FlopCounterMode(display=False) as counter: run()
