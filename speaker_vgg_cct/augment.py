@@ -6,7 +6,9 @@
 __all__ = ['GROUPS', 'KINDS', 'VARIANTS', 'SOUND', 'REFERENCE', 'MASK_SHARE', 'MASK_BANDS', 'parse_kinds', 'time_stretch',
            'pitch_shift', 'augment_audio', 'mask_region', 'mask_db', 'augmented_log_mel']
 
-# %% ../nbs/21_augment.ipynb #72a2cc1b
+# %% ../nbs/21_augment.ipynb #227adee6
+from functools import lru_cache
+
 import numpy as np, soxr
 from scipy.fft import irfft, rfft
 
@@ -59,7 +61,7 @@ def _noise_reference(y, rng):
     a, b = _middle(y)
     return _replace(y, a, b, y[a:b] + np.fft.irfft(rng.standard_normal((b - a)//2 + 1), b - a))
 
-# %% ../nbs/21_augment.ipynb #204e9691
+# %% ../nbs/21_augment.ipynb #ab8f0f41
 _FRAME, _STEP = 2048, 512 # samples, as in librosa.effects
 
 def _overlap(frames): # [T, 2048] → [512·T], the sum of frames of which each begins 512 samples behind the one before; half a frame is cut off at both ends
@@ -67,17 +69,22 @@ def _overlap(frames): # [T, 2048] → [512·T], the sum of frames of which each 
     for k in range(parts.shape[1]): out[k:k + len(parts)] += parts[:, k]
     return out.ravel()[_FRAME//2:]
 
+@lru_cache(maxsize=1) # a clip is made faster, and then higher
+def _turns(samples): # bytes of float32 → size of the spectra [T + 2, 1025], phase of the first [1, 1025], how it turns from each to the next [T + 1, 1025]
+    heard = frames_of(np.frombuffer(samples, np.float32), _FRAME, _STEP); frames = np.zeros((len(heard) + 2, _FRAME), np.float32) # silence behind it
+    np.multiply(heard, window_of('hann', _FRAME).astype(np.float32), out=frames[:-2])
+    z = rfft(frames); z += np.float32(1e-30) # nothing, but where there is silence it has a phase
+    size = np.abs(z); z *= 1/size
+    return size, z[:1], z[1:]*z[:-1].conj()
+
 def time_stretch(
     y:np.ndarray, # float32 [samples]
     rate:float, # 2: twice as fast
 )->np.ndarray: # float32 [round(samples/rate)]
     "What `librosa.effects.time_stretch` computes, without its loop over angles."
-    window, heard = window_of('hann', _FRAME).astype(np.float32), frames_of(y.astype(np.float32, copy=False), _FRAME, _STEP)
-    frames = np.zeros((len(heard) + 2, _FRAME), np.float32); np.multiply(heard, window, out=frames[:-2]) # silence behind it
-    z = rfft(frames); z += np.float32(1e-30) # nothing, but where there is silence it has a phase
-    size = np.abs(z); z *= 1/size; turns = z[1:]*z[:-1].conj() # numbers on the unit circle
-    at = np.arange(0, len(heard), rate); i = at.astype(int); part = (at - i).astype(np.float32)[:, None]
-    spectra = np.concatenate([z[:1], turns[i[:-1]]])
+    size, first, turns = _turns(y.astype(np.float32, copy=False).tobytes()); window = window_of('hann', _FRAME).astype(np.float32)
+    at = np.arange(0, len(size) - 2, rate); i = at.astype(int); part = (at - i).astype(np.float32)[:, None]
+    spectra = np.concatenate([first, turns[i[:-1]]])
     for before, here in zip(spectra, spectra[1:]): here *= before # the phase, until the amplitude comes to it
     spectra *= (1 - part)*size[i] + part*size[i + 1]; made = irfft(spectra); made *= window
     out = _overlap(made); out /= np.maximum(_overlap(np.broadcast_to(window**2, made.shape)), 1e-8); n = round(len(y)/rate)
