@@ -554,7 +554,7 @@ def bundle(
     made = make_bundle(run, to, results=[results or project_root()/'results'], coverage=coverage)
     typer.echo(f'{read_bundle(made)[1]["card"]}\nwritten to {made}, {made.stat().st_size/1e6:.1f} MB')
 
-# %% ../nbs/90_cli.ipynb #e6d6ce3f
+# %% ../nbs/90_cli.ipynb #b6e75965
 @verb
 def latency(
     models:Annotated[Optional[list[str]], typer.Option(help='small, "small, speaker-adapted", "small, CAM++, speaker-adapted" or CCT-14/7x2; may be said again; default: all whose weights are there')] = None,
@@ -566,12 +566,12 @@ def latency(
 
     Example: `speaker-vgg-cct latency --runtimes torch`"""
     from speaker_vgg_cct.cost import machine
-    from speaker_vgg_cct.latency import MODELS, latency_table, weights_there
+    from speaker_vgg_cct.latency import MODELS, lacking_file, latency_table
     from speaker_vgg_cct.recognizer import RUNTIMES
     from speaker_vgg_cct.report import to_markdown
     for m in models or (): choose(m, MODELS, 'model')
     for m in () if models else MODELS:
-        if not weights_there(m): typer.echo(f'{m}: left out, for the weights file of its encoder is not there ({MODELS[m][1]["weights"]}); `make campplus` fetches it')
+        if file := lacking_file(m): typer.echo(f'{m}: left out, for the weights file of its encoder is not there ({file}); `make campplus` fetches it')
     wanted = [choose(r.strip(), RUNTIMES, 'runtime') for r in runtimes.split(',')]
     with tempfile.TemporaryDirectory() as folder: table = latency_table(folder, models, wanted, repeats=repeats)
     file = Path(results or project_root()/'results')/'latency.csv'
