@@ -61,7 +61,7 @@ def _noise_reference(y, rng):
     a, b = _middle(y)
     return _replace(y, a, b, y[a:b] + np.fft.irfft(rng.standard_normal((b - a)//2 + 1), b - a))
 
-# %% ../nbs/21_augment.ipynb #ab8f0f41
+# %% ../nbs/21_augment.ipynb #0ce4cbf6
 _FRAME, _STEP = 2048, 512 # samples, as in librosa.effects
 
 def _overlap(frames): # [T, 2048] → [512·T], the sum of frames of which each begins 512 samples behind the one before; half a frame is cut off at both ends
@@ -75,14 +75,15 @@ def _turns(samples): # bytes of float32 → size of the spectra [T + 2, 1025], p
     np.multiply(heard, window_of('hann', _FRAME).astype(np.float32), out=frames[:-2])
     z = rfft(frames); z += np.float32(1e-30) # nothing, but where there is silence it has a phase
     size = np.abs(z); z *= 1/size
-    return size, z[:1], z[1:]*z[:-1].conj()
+    return size, z[:1].copy(), z[1:]*z[:-1].conj() # a copy, for a part would keep the whole
 
 def time_stretch(
     y:np.ndarray, # float32 [samples]
     rate:float, # 2: twice as fast
 )->np.ndarray: # float32 [round(samples/rate)]
     "What `librosa.effects.time_stretch` computes, without its loop over angles."
-    size, first, turns = _turns(y.astype(np.float32, copy=False).tobytes()); window = window_of('hann', _FRAME).astype(np.float32)
+    turned = _turns if len(y) < 2**20 else _turns.__wrapped__ # of a long recording nothing is kept
+    size, first, turns = turned(y.astype(np.float32, copy=False).tobytes()); window = window_of('hann', _FRAME).astype(np.float32)
     at = np.arange(0, len(size) - 2, rate); i = at.astype(int); part = (at - i).astype(np.float32)[:, None]
     spectra = np.concatenate([first, turns[i[:-1]]])
     for before, here in zip(spectra, spectra[1:]): here *= before # the phase, until the amplitude comes to it
@@ -138,7 +139,7 @@ def _norm_reference(y, rng):
     a = rng.integers(int(0.15*len(y)), int(0.64*len(y))); b = a + int(0.21*len(y))
     return _replace(y, a, b, y[a:b]/(np.abs(y[a:b]).max() or 1))
 
-# %% ../nbs/21_augment.ipynb #50fa441b
+# %% ../nbs/21_augment.ipynb #1bc2193e
 SOUND = {'loud': _loud, 'noise': _noise, 'speed': _speed, 'pitch': _pitch, 'shift': _shift, 'norm': _norm}
 REFERENCE = {'loud': _loud_reference, 'noise': _noise_reference, 'speed': _speed_reference, 'pitch': _pitch_reference,
              'shift': _shift_reference, 'norm': _norm_reference}
@@ -151,8 +152,8 @@ def augment_audio(
 )->np.ndarray: # float32 [samples], as long as before but for `speed` and a sound `shift`
     "The clip changed in one way; the sound variant never clips. Raises `ConfigError` for an unknown kind or variant."
     change = {'sound': SOUND, 'reference': REFERENCE}[choose(variant, VARIANTS, 'variant')][choose(kind, SOUND, 'waveform augmentation')]
-    z = change(y, rng); peak = np.abs(z).max()
-    return z/peak if peak > 1 and variant == 'sound' else z
+    z = change(y, rng)
+    return z/peak if variant == 'sound' and (peak := np.abs(z).max()) > 1 else z
 
 # %% ../nbs/21_augment.ipynb #a79bb760
 MASK_SHARE, MASK_BANDS = 0.2, 30 # the widest time mask as a share of the frames; frequency masks are narrower than so many bands

@@ -271,12 +271,12 @@ Classes = Annotated[Optional[int], typer.Option(help='May be said; must be that 
 Dataset = Annotated[str, typer.Option('--dataset', '-d', help='May be said; must be a corpus of the split')]
 Features = Annotated[Path, typer.Option(help='Folder of the feature stores')]
 
-# %% ../nbs/90_cli.ipynb #201b0703
+# %% ../nbs/90_cli.ipynb #82d1690f
 @verb
 @with_config
 def train(
     data_train_dir:Annotated[Path, typer.Argument(help='Folder of a split (or its train_data)')],
-    config:Annotated[str, typer.Option('--config', '-c', help='Preset (quick, cpu, paper) or YAML file')] = 'cpu',
+    config:Annotated[str, typer.Option('--config', '-c', help='Preset (quick, cpu, campplus, campplus_adapted, live, paper) or YAML file')] = 'cpu',
     root_output_dir:Annotated[Path, typer.Option(help='Folder above the run folders')] = Path('output/train'),
     num_classes:Classes = None, dataset:Dataset = '', features:Features = Path('output/features'),
     device:Device = 'auto', jobs:Jobs = -1, options:dict = None,
@@ -368,10 +368,10 @@ def _finish(page, title):
         if c.cell_type == 'code': c.outputs = [o for o in c.outputs if o.get('name') != 'stderr']
     write_notebook(nb, page)
 
-# %% ../nbs/90_cli.ipynb #89e91547
+# %% ../nbs/90_cli.ipynb #875b3195
 Corpora = Annotated[Optional[Path], typer.Option(help='Folder of corpora; without it the synthetic ones are built')]
 Task = Annotated[str, typer.Option(help='4, 3 or all')]
-Preset = Annotated[Optional[str], typer.Option(help='quick, cpu, paper or a YAML file; default: cpu, for synthetic corpora quick')]
+Preset = Annotated[Optional[str], typer.Option(help='quick, cpu, campplus, campplus_adapted, live, paper or a YAML file; default: cpu, for synthetic corpora quick')]
 Results = Annotated[Optional[Path], typer.Option(help='Folder of runs.csv; default: results/ of the checkout, for synthetic corpora a folder in OUT')]
 Augmentation = Annotated[str, typer.Option(help='no_aug, time_aug, freq_aug, time_freq_aug, or kinds')]
 Balance = Annotated[str, typer.Option(help='no_balanced, undersampling or balanced_aug')]
@@ -498,7 +498,7 @@ def rerun(
     if odd: raise StoreError('came out differently', file=results/'runs'/Path(run).name, value=odd, remedy='On another kind of processor the last digits of sums differ, and a training with them')
     typer.echo('the same')
 
-# %% ../nbs/90_cli.ipynb #6f9e0b18
+# %% ../nbs/90_cli.ipynb #46cf3d40
 @verb
 @with_config
 def pretrain(
@@ -508,7 +508,7 @@ def pretrain(
     target:Annotated[str, typer.Option(help='masked or functionals')] = 'functionals',
     functionals:Annotated[str, typer.Option(help='contours or egemaps')] = 'contours',
     hide:Annotated[float, typer.Option(help='masked: share of the picture that is hidden')] = .5,
-    config:Annotated[str, typer.Option('--config', '-c', help='Preset (quick, cpu, paper) or YAML file')] = 'cpu',
+    config:Annotated[str, typer.Option('--config', '-c', help='Preset (quick, cpu, campplus, campplus_adapted, live, paper) or YAML file')] = 'cpu',
     product:Annotated[Optional[Path], typer.Option(help='Folder of the product; default: OUT/pretrain/<target>')] = None,
     out:Out = Path('output'), features:Features = Path('output/features'), device:Device = 'auto', jobs:Jobs = -1, options:dict = None,
 ):
@@ -554,10 +554,10 @@ def bundle(
     made = make_bundle(run, to, results=[results or project_root()/'results'], coverage=coverage)
     typer.echo(f'{read_bundle(made)[1]["card"]}\nwritten to {made}, {made.stat().st_size/1e6:.1f} MB')
 
-# %% ../nbs/90_cli.ipynb #b6e75965
+# %% ../nbs/90_cli.ipynb #cceafa29
 @verb
 def latency(
-    models:Annotated[Optional[list[str]], typer.Option(help='small, "small, speaker-adapted", "small, CAM++, speaker-adapted" or CCT-14/7x2; may be said again; default: all whose weights are there')] = None,
+    models:Annotated[Optional[list[str]], typer.Option(help='small, "small, speaker-adapted", "small, for live use" or CCT-14/7x2; may be said again; default: all whose weights are there')] = None,
     runtimes:Annotated[str, typer.Option(help='onnx, torch or both, divided by commas')] = 'onnx,torch',
     repeats:Annotated[int, typer.Option(min=1, help='Times of each measurement')] = 30,
     results:Results = None,

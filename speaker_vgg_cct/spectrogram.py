@@ -182,7 +182,7 @@ def reference_levels(
     levels = np.minimum((db - db.min())/(span or 1)*256, 255)
     return levels.astype(np.uint8)[reference_rows(height)][:, cols]
 
-# %% ../nbs/20_spectrogram.ipynb #4d956c1e
+# %% ../nbs/20_spectrogram.ipynb #995e7b55
 @lru_cache(maxsize=4)
 def _table(cmap):
     from matplotlib import colormaps # slow to import: only when it is needed
@@ -193,7 +193,7 @@ def colour(
     cmap:str='magma', # `magma` or `jet`
 )->np.ndarray: # uint8 [..., 3], RGB
     "Grey levels as colours of one of matplotlib's maps, rounded to 8 bits."
-    image = Image.fromarray(levels.reshape(1, -1)); image.putpalette(_table(cmap).tobytes())
+    levels = np.asarray(levels, np.uint8); image = Image.fromarray(levels.reshape(1, -1)); image.putpalette(_table(cmap).tobytes())
     return np.array(image.convert('RGB')).reshape(*levels.shape, 3)
 
 # %% ../nbs/20_spectrogram.ipynb #b49273ed
@@ -207,9 +207,7 @@ def fit_seconds(
     if T >= n: return db[:, (T - n)//2:(T - n)//2 + n]
     return np.pad(db, [(0, 0), ((n - T)//2, n - T - (n - T)//2)], constant_values=FLOOR_DB)
 
-# %% ../nbs/20_spectrogram.ipynb #bfccde88
-_checked = lru_cache(maxsize=64)(PictureParams) # once for all pictures of a kind
-
+# %% ../nbs/20_spectrogram.ipynb #7ca4266f
 def through_jpeg(
     img:np.ndarray, # uint8 [H, W, 3] or [H, W]
 )->np.ndarray: # the same shape
@@ -226,7 +224,7 @@ def picture(
     jpeg:bool=False, # pass it through a JPEG
 )->np.ndarray: # uint8 [H, W, 3], or [H, W] without a colour map
     "The picture of a log-mel spectrogram, high frequencies at the top; raises `ConfigError` as `PictureParams` does."
-    p = _checked(layout=layout, cmap=cmap, size=size if np.ndim(size) == 0 else tuple(size), seconds=seconds, jpeg=jpeg)
+    p = PictureParams(layout=layout, cmap=cmap, size=size, seconds=seconds, jpeg=jpeg)
     img = {'mel': mel_levels, 'reference': reference_levels}[p.layout](fit_seconds(db, p.seconds), *p.size)
     if p.cmap: img = colour(img, p.cmap)
     return through_jpeg(img) if p.jpeg else img
