@@ -73,7 +73,7 @@ def in_turn(
             began = time.perf_counter(); functions[name](); turns[-1][name] = time.perf_counter() - began
     return pd.DataFrame(turns[1:])[list(functions)]
 
-# %% ../nbs/82_bench.ipynb #bcb51b49
+# %% ../nbs/82_bench.ipynb #9878cddd
 @dataclass(frozen=True)
 class Size:
     "How much is measured."
@@ -86,6 +86,9 @@ class Size:
     speakers: int = 6; sentences: int = 4 # of a synthetic corpus
     clips: int = 2000 # short clips whose features are computed
     compile: tuple = ('small',) # models for which `torch.compile` is tried, which takes minutes to warm up for large ones
+
+    @property
+    def gigaflop(self): "Billions of operations of the product of matrices."; return 2*self.matrix**3/1e9
 
 TINY = Size(1, 2, ('small',), 64, 1, (1,), 6, 1, 40, ())
 MODELS = {'small': ('cpu', 32, {}), 'CCT-14/7x2': ('paper', 2, dict(pretrained=False))} # name → preset, pictures of a batch, what differs
@@ -154,7 +157,7 @@ def floors(size:Size)->dict: # name → function of nothing
     a, b = torch.randn(2, size.matrix, size.matrix); x = torch.ones(size.copy_mb*2**18); y = torch.empty_like(x)
     return {'matrix product': lambda: a@b, 'copy of memory': lambda: y.copy_(x)}
 
-# %% ../nbs/82_bench.ipynb #efb7b36b
+# %% ../nbs/82_bench.ipynb #facab515
 def embeddings(work:Path, size:Size, tell)->list: # rows
     "Resemblyzer's embedding of many clips at once, against its own loop over them."
     from resemblyzer import preprocess_wav
@@ -170,7 +173,7 @@ def embeddings(work:Path, size:Size, tell)->list: # rows
                 with threads(n):
                     t = in_turn({'ours': ours, 'loop': loop, 'product': product}, size.repeats); ms = t*1000/len(clips)
                     rows += [row('embeddings', f'{length}, {what}', ms.ours, ms.loop, against='Resemblyzer, clip by clip', unit='ms a clip'),
-                             row('embeddings', f'{length}, {what}: rate of the recurrent layers', gigaflop/t.ours, 2*size.matrix**3/1e9/t['product'], against='product of large matrices', unit='GFLOP/s')]
+                             row('embeddings', f'{length}, {what}: rate of the recurrent layers', gigaflop/t.ours, size.gigaflop/t['product'], against='product of large matrices', unit='GFLOP/s')]
     return rows
 
 # %% ../nbs/82_bench.ipynb #808a55ee
@@ -188,7 +191,7 @@ def as_published(model):
             for l in m.conv_layers: l[1], l[2] = l[2], l[1]
     return model
 
-# %% ../nbs/82_bench.ipynb #66d0cf46
+# %% ../nbs/82_bench.ipynb #bf0c24fd
 def count_step(run)->int:
     "Operations of a step, two for each multiply-add, forwards and backwards."
     with FlopCounterMode(display=False) as counter: run()
@@ -196,14 +199,14 @@ def count_step(run)->int:
 
 def step(work:Path, size:Size, tell)->list: # rows
     "A training step against that of the published program and against what the cores can do."
-    rows, base = [], floors(size); product, copied = 2*size.matrix**3/1e9, 2*size.copy_mb/2**10 # GFLOP, GiB read and written
+    rows, base = [], floors(size); copied = 2*size.copy_mb/2**10 # GiB read and written
     for name in size.models:
         model, config = untaught(name); run, half = (passes(model, config.batch_size, 'cpu', amp)['training'] for amp in (False, True)); work_done = count_step(run)/1e9
         plain = passes(as_published(model), config.batch_size, 'cpu')['training']
         t = in_turn({'ours': run, 'plain': plain, 'half': half, **base}, size.repeats); n = config.batch_size
         rows += [row('step', f'{name}: training step', 1000*t.ours/n, 1000*t.plain/n, against='as published', unit='ms a picture'),
                  row('step', f'{name}: training step with --amp', 1000*t.half/n, 1000*t.plain/n, against='as published', unit='ms a picture'),
-                 row('step', f'{name}: rate of a training step', work_done/t.ours, product/t['matrix product'], against='product of large matrices', unit='GFLOP/s')]
+                 row('step', f'{name}: rate of a training step', work_done/t.ours, size.gigaflop/t['matrix product'], against='product of large matrices', unit='GFLOP/s')]
     return rows + [row('step', 'copy of memory', copied/t['copy of memory'], unit='GiB/s')]
 
 # %% ../nbs/82_bench.ipynb #5f96d13e
@@ -334,7 +337,7 @@ def again(work:Path, size:Size, tell)->list: # rows
 
 def _seconds(f): began = time.perf_counter(); f(); return time.perf_counter() - began
 
-# %% ../nbs/82_bench.ipynb #1aee58c5
+# %% ../nbs/82_bench.ipynb #c18d2f4f
 def ways(name:str, size:Size)->dict: # name → function of nothing
     "Training steps of one of `MODELS`, as it is shipped and otherwise."
     def steps(change=lambda m: m, amp=False, **adam):
@@ -365,6 +368,19 @@ def tried(work:Path, size:Size, tell)->list: # rows
         rows += [row('tried', f'{name}: {k} threads', t[k], t[1], against='one thread', unit='ms a picture') | dict(threads=k) for k in t if k > 1]
     return rows + _int8(size) + _awake(size) + _loaders(work, size)
 
+def _with_threads(n, run):
+    def f():
+        with threads(n): run()
+    return f
+
+def _loaders(work, size):
+    config, parts, _ = prepared(work, size); data = parts['train']; n = min(config.batch_size, len(data))
+    each = lambda **how: lambda: [None for _ in batches(data, n, **how)]
+    by_clip = lambda: [torch.utils.data.default_collate([tuple(x[0] for x in data[[i]]) for i in range(a, min(a + n, len(data)))]) for a in range(0, len(data), n)]
+    t = in_turn({'shipped': each(), 'clip by clip': by_clip, 'two processes that read ahead': each(workers=2)}, size.repeats)*1000/len(data)
+    return [row('tried', f'loader: {w}', t[w], t.shipped, against='a batch in one go, as shipped', unit='ms a clip') for w in t if w != 'shipped']
+
+# %% ../nbs/82_bench.ipynb #cb2b0678
 def _int8(size): # the shipped network with weights of 8 bits: what it gains, and what an answer loses
     import onnxruntime as ort
     from onnxruntime.quantization import quantize_dynamic # slow to import, as the line before
@@ -386,18 +402,6 @@ def _awake(size): # onnxruntime's threads as it makes them: while they wait they
     for name, graph in ('network', hear['awake'].network), (layers['awake'].name, layers['awake'].net): graph.session = ort.InferenceSession(arrays[f'graph/{name}'].tobytes(), providers=['CPUExecutionProvider'])
     t = in_turn({w: lambda w=w: [(layers[w].embed([y]), hear[w].network(*x)) for y in clips] for w in hear}, size.repeats)*1000/len(clips)
     return [row('tried', 'shipped bundle: threads that wait awake', t.awake, t.asleep, against='asleep', unit='ms a clip') | dict(threads=os.cpu_count())]
-
-def _with_threads(n, run):
-    def f():
-        with threads(n): run()
-    return f
-
-def _loaders(work, size):
-    config, parts, _ = prepared(work, size); data = parts['train']; n = min(config.batch_size, len(data))
-    each = lambda **how: lambda: [None for _ in batches(data, n, **how)]
-    by_clip = lambda: [torch.utils.data.default_collate([tuple(x[0] for x in data[[i]]) for i in range(a, min(a + n, len(data)))]) for a in range(0, len(data), n)]
-    t = in_turn({'shipped': each(), 'clip by clip': by_clip, 'two processes that read ahead': each(workers=2)}, size.repeats)*1000/len(data)
-    return [row('tried', f'loader: {w}', t[w], t.shipped, against='a batch in one go, as shipped', unit='ms a clip') for w in t if w != 'shipped']
 
 # %% ../nbs/82_bench.ipynb #7e4bf9f2
 def write_block(folder:Path, first:int, clips:int, bank:list):
