@@ -143,7 +143,7 @@ def cut(
         while len(here) > n: yield start/SAMPLE_RATE, here[:n]; start += n//2; before, here = here[:n//2], here[n//2:]
     here = np.concatenate([before, here]); yield max(0, start - len(before) + len(here) - n)/SAMPLE_RATE, here[-n:]
 
-# %% ../nbs/75_recognizer.ipynb #97a0e606
+# %% ../nbs/75_recognizer.ipynb #de611ec2
 RUNTIMES = 'onnx', 'torch'
 _entries = dict(name=str, classes=list, config=dict, picture=dict, encoders=list, setting=str, synthetic=bool, projection=dict, calibration=dict, card=str) # what a bundle of a model tells
 _most = dict(pixels=2048, seconds=600, width=2**16) # what a stranger may ask for: sides and length of a picture, numbers of a speaker vector
@@ -163,7 +163,7 @@ class Recognizer:
         arrays:dict, told:dict, # of `read_bundle`
         device:str='cpu',
         runtime:str='auto', # `onnx`, `torch`, or by itself: `onnx` on the processor
-        threads:int=0, # of onnxruntime; 0: as many as there are cores
+        threads:int=0, # of onnxruntime and openSMILE; 0: as many as there are cores
     ):
         self.told, self.classes, self.device, self.threads, self.habit = told, told['classes'], device, threads, None
         self.runtime = which_runtime(runtime, device)
@@ -186,7 +186,7 @@ class Recognizer:
         if by := told['config'].get('deviation'): self.unit = DEVIATIONS[by]; self.habit = voice_habit(np.zeros((0, dim)), self.base, self.within)
 
     def _encoder(self, name, graphs, weights):
-        if name == 'functionals': return Functionals()
+        if name == 'functionals': return Functionals(threads=self.threads)
         if name == 'resemblyzer_layers' and self.runtime == 'onnx': return VoiceLayers(Graph(graphs[name], self.threads))
         if name == 'campplus': return VoiceStatistics(Graph(graphs[name], self.threads)) # its weights are in the graph only
         from speaker_vgg_cct.speaker import encoder_of # loads PyTorch

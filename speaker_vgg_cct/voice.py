@@ -6,8 +6,9 @@
 __all__ = ['by_one_thread', 'VAD_FRAME', 'LONGEST', 'FIT_ON', 'mel_frames', 'voiced', 'trim_pauses', 'at_level', 'VoiceLayers',
            'fbank', 'VoiceStatistics', 'egemaps_functionals', 'Functionals', 'SpeakerPCA']
 
-# %% ../nbs/21_voice.ipynb #e2566677
-import re, warnings
+# %% ../nbs/21_voice.ipynb #4e59c6fa
+import os, re, warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -143,7 +144,7 @@ class VoiceStatistics:
         speech = [s if len(s := trim_pauses(y.clip(-1, 1))) else y for y in levelled]
         return np.concatenate([np.zeros((0, self.dim), np.float32), *(self.hear(fbank(y)[None]) for y in speech)])
 
-# %% ../nbs/21_voice.ipynb #508aa91d
+# %% ../nbs/21_voice.ipynb #42d506ba
 @lru_cache(maxsize=1)
 def _smile():
     import opensmile # slow to import
@@ -160,13 +161,18 @@ class Functionals:
     name, dim, published = 'functionals', 38, ''
     kept = re.compile('F0|F[123]|jitter|shimmer|HNR|logRelF0')
 
-    def __init__(self, device:str='cpu'): pass # there is only one
+    def __init__(self, device:str='cpu', # there is only one
+        threads:int=1, # clips at a time; 0: as many as there are cores
+    ): self.threads = threads or os.cpu_count()
 
     def embed(self,
         clips:list, # of float32 [samples], mono 16 kHz
     )->np.ndarray: # float32 [clips, 38]
         "Those functionals, in openSMILE's units; what it cannot measure is 0."
-        return np.nan_to_num(np.stack([f[f.index.str.match(self.kept)].to_numpy() for f in map(egemaps_functionals, clips)]), posinf=0, neginf=0) if clips else np.zeros((0, self.dim), np.float32)
+        if not clips: return np.zeros((0, self.dim), np.float32)
+        _smile() # made once, before threads ask for it
+        with ThreadPoolExecutor(self.threads) as pool: found = [f[f.index.str.match(self.kept)].to_numpy() for f in pool.map(egemaps_functionals, clips)]
+        return np.nan_to_num(np.stack(found), posinf=0, neginf=0)
 
 # %% ../nbs/21_voice.ipynb #89e33bbb
 FIT_ON = {'train': 'inductive', 'all': 'transductive'} # what the projection saw → the setting of every result made with it
