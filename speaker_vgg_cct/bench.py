@@ -10,17 +10,19 @@ __all__ = ['NUMBERS', 'MACHINE', 'COLUMNS', 'TINY', 'MODELS', 'WAYS', 'MIB', 'ST
            'processor_time', 'feature_blocks', 'on_disk', 'clips', 'read_bench', 'put', 'run_bench', 'spread', 'shown',
            'aims_shown', 'slopes', 'growth', 'longest', 'hours', 'needs', 'plot_ratios', 'plot_scale']
 
-# %% ../nbs/82_bench.ipynb #3cd78007
+# %% ../nbs/82_bench.ipynb #ac4eb5ce
 import contextlib, copy, importlib.util, io, json, os, shutil, subprocess, sys, tempfile, threading, time
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from unittest.mock import patch
 
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, psutil, soundfile as sf, torch
 from scipy.special import softmax
 from torch.utils.flop_counter import FlopCounterMode
 
+from . import voice
 from .audio import SAMPLE_RATE, load_audio
 from .audit import full_audit
 from .augment import GROUPS, KINDS, augmented_log_mel
@@ -30,7 +32,7 @@ from .corpora import load_manifest, read_corpora, save_manifest
 from .cost import PlainAttention, machine, passes, some_input
 from .data import batches, prepare, seeded, store_pictures, store_voices
 from .evaluate import evaluate, judge
-from .recognizer import SHIPPED, Recognizer, read_bundle
+from .recognizer import RUNTIMES, SHIPPED, Recognizer, read_bundle
 from .speaker import Resemblyzer
 from .spectrogram import log_mel, picture, trim_silence
 from .split import load_split, make_split, save_split
@@ -380,7 +382,7 @@ def _loaders(work, size):
     t = in_turn({'shipped': each(), 'clip by clip': by_clip, 'two processes that read ahead': each(workers=2)}, size.repeats)*1000/len(data)
     return [row('tried', f'loader: {w}', t[w], t.shipped, against='a batch in one go, as shipped', unit='ms a clip') for w in t if w != 'shipped']
 
-# %% ../nbs/82_bench.ipynb #cb2b0678
+# %% ../nbs/82_bench.ipynb #a4f2dbb4
 def _int8(size): # the shipped network with weights of 8 bits: what it gains, and what an answer loses
     import onnxruntime as ort
     from onnxruntime.quantization import quantize_dynamic # slow to import, as the line before
@@ -395,13 +397,22 @@ def _int8(size): # the shipped network with weights of 8 bits: what it gains, an
         row('tried', f'shipped bundle: {n} in int8', t[n], t.float32, against='in float32', unit='ms a clip') | dict(threads=1),
         row('tried', f'shipped bundle: {n} in int8, largest change of a probability', float(np.abs(p[n] - p['float32']).max()), unit='of 1') | dict(threads=1))]
 
-def _awake(size): # onnxruntime's threads as it makes them: while they wait they go round and round, sooner there, but on the cores of others
+def _awake(size): # threads that go round and round while they wait: sooner there, but on the cores of others
     import onnxruntime as ort
-    arrays, told = read_bundle(SHIPPED); clips = voices(size.voices); hear = {w: Recognizer(arrays, told, runtime='onnx') for w in ('asleep', 'awake')}
-    layers = {w: next(e for e in h.encoders if hasattr(e, 'net')) for w, h in hear.items()}; x = hear['asleep'].inputs(clips[:1])
-    for name, graph in ('network', hear['awake'].network), (layers['awake'].name, layers['awake'].net): graph.session = ort.InferenceSession(arrays[f'graph/{name}'].tobytes(), providers=['CPUExecutionProvider'])
-    t = in_turn({w: lambda w=w: [(layers[w].embed([y]), hear[w].network(*x)) for y in clips] for w in hear}, size.repeats)*1000/len(clips)
-    return [row('tried', 'shipped bundle: threads that wait awake', t.awake, t.asleep, against='asleep', unit='ms a clip') | dict(threads=os.cpu_count())]
+    arrays, told = read_bundle(SHIPPED); clips, rows = voices(size.voices), []
+    for runtime in RUNTIMES:
+        hear = Recognizer(arrays, told, runtime=runtime); layers = next(e for e in hear.encoders if hasattr(e, 'net')); x = hear.inputs(clips[:1])
+        def run(layers=layers, network=hear.network, product=voice.mel_frames):
+            with patch.object(voice, 'mel_frames', product):
+                for y in clips: layers.embed([y]); network(*x)
+        ways = {'shipped': run, 'products in NumPy on all cores': lambda: run(product=voice.mel_frames.__wrapped__)}
+        if runtime == 'onnx':
+            awake = Recognizer(arrays, told, runtime=runtime); theirs = next(e for e in awake.encoders if hasattr(e, 'net'))
+            for name, graph in ('network', awake.network), (theirs.name, theirs.net): graph.session = ort.InferenceSession(arrays[f'graph/{name}'].tobytes(), providers=['CPUExecutionProvider'])
+            ways["onnxruntime's threads awake"] = lambda: run(theirs, awake.network)
+        t = in_turn(ways, size.repeats)*1000/len(clips)
+        rows += [row('tried', f'shipped bundle, {runtime}: {w}', t[w], t.shipped, against='as shipped', unit='ms a clip') | dict(threads=os.cpu_count()) for w in ways if w != 'shipped']
+    return rows
 
 # %% ../nbs/82_bench.ipynb #7e4bf9f2
 def write_block(folder:Path, first:int, clips:int, bank:list):

@@ -46,7 +46,7 @@ def check_bounded(
             n = count.setdefault(made, _count(node, count))
             if n is None or n > CLIPS*MOST: raise ValueError(f'a result that is too large, or whose size nobody can tell beforehand: {made[:80]} {n or ""}')
 
-# %% ../nbs/73_graph.ipynb #6b3dd3e3
+# %% ../nbs/73_graph.ipynb #fabb88f1
 class Graph:
     "An ONNX graph, called with arrays; raises `ValueError` for what is none, or for arrays that it does not take."
     def __init__(self,
@@ -57,7 +57,7 @@ class Graph:
         import onnxruntime as ort
         self._do(lambda: check_bounded(graph))
         options = ort.SessionOptions(); options.intra_op_num_threads, options.log_severity_level = threads, 4 # what it would log is raised
-        options.add_session_config_entry('session.intra_op.allow_spinning', '0') # threads that go round and round while they wait for work take the cores from other graphs and from NumPy
+        options.add_session_config_entry('session.intra_op.allow_spinning', '0') # threads that go round and round while they wait for work take the cores from others
         self.session = self._do(lambda: ort.InferenceSession(graph, options, providers=['CPUExecutionProvider'], enable_fallback=0)); self.names, self.sizes = zip(*((i.name, i.shape) for i in self.session.get_inputs()))
 
     def _do(self, f):
