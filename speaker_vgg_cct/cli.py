@@ -25,7 +25,7 @@ from .config import ALIASES, FILES, Config, kinds
 from .core import ConfigError, SVCError, StoreError, atomic, choose, digest, hash_file, in_parallel, project_root, this_program, write_text
 from .use import Device, app, verb
 
-# %% ../nbs/90_cli.ipynb #c6bfe3f8
+# %% ../nbs/90_cli.ipynb #7c9b977e
 def told()->str:
     "The command as it was given, for the provenance, less where it writes, which says nothing of how."
     return _without_places(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
@@ -34,7 +34,7 @@ def _without_places(command): return re.sub(r" --(out|results|site)[ =]('[^']*'|
 
 # the options that several verbs share
 DatasetsDir = Annotated[Path, typer.Option(help='Folder of corpora, one folder each')]
-PRESETS = 'quick, cpu, campplus, campplus_adapted, live, paper' # of configs/, as help tells them
+PRESETS = 'quick, cpu, light, campplus, campplus_adapted, live, paper' # of configs/, as help tells them
 Given = Annotated[str, typer.Option('--config', '-c', help=f'Preset ({PRESETS}) or YAML file')]
 Out = Annotated[Path, typer.Option(help='Folder for everything that is made')]
 Jobs = Annotated[int, typer.Option(help='Processes; -1: one a core')]
@@ -556,10 +556,10 @@ def bundle(
     made = make_bundle(run, to, results=[results or project_root()/'results'], coverage=coverage)
     typer.echo(f'{read_bundle(made)[1]["card"]}\nwritten to {made}, {made.stat().st_size/1e6:.1f} MB')
 
-# %% ../nbs/90_cli.ipynb #cceafa29
+# %% ../nbs/90_cli.ipynb #42ffb9d1
 @verb
 def latency(
-    models:Annotated[Optional[list[str]], typer.Option(help='small, "small, speaker-adapted", "small, for live use" or CCT-14/7x2; may be said again; default: all whose weights are there')] = None,
+    models:Annotated[Optional[list[str]], typer.Option(help='small, "small, without openSMILE", "small, speaker-adapted", "small, for live use" or CCT-14/7x2; may be said again; default: all whose weights are there')] = None,
     runtimes:Annotated[str, typer.Option(help='onnx, torch or both, divided by commas')] = 'onnx,torch',
     repeats:Annotated[int, typer.Option(min=1, help='Times of each measurement')] = 30,
     results:Results = None,

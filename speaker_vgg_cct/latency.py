@@ -21,9 +21,10 @@ from .synth import EMOTION_PROSODY, clip
 from .train import load_config, make_model, threads
 from .voice import SpeakerPCA
 
-# %% ../nbs/79_latency.ipynb #e50c9d6e
+# %% ../nbs/79_latency.ipynb #72481611
 MODELS = { # name → preset, and what differs from it
     'small': ('cpu', {}),
+    'small, without openSMILE': ('light', {}),
     'small, speaker-adapted': ('cpu', dict(deviation='zscore', encoder='resemblyzer_layers', model='speaker_vgg_cct_end_to_end_2_7x2_112')),
     'small, for live use': ('live', {}),
     'CCT-14/7x2': ('paper', dict(pretrained=False))}

@@ -90,7 +90,7 @@ systems:
     assert not (tmp_path/'results').exists()
 
 
-@pytest.mark.parametrize('preset, name', [('campplus', 'SPEAKER VGG CCT, CAM++, late fusion'), ('campplus_adapted', 'SPEAKER VGG CCT, CAM++, encoders left out, late fusion, speaker-adapted'),
+@pytest.mark.parametrize('preset, name', [('light', 'encoder: inner layers'), ('campplus', 'SPEAKER VGG CCT, CAM++, late fusion'), ('campplus_adapted', 'SPEAKER VGG CCT, CAM++, encoders left out, late fusion, speaker-adapted'),
                                          ('live', 'CAM++, late fusion, encoder: inner layers, no functionals')])
 def test_the_preset_is_a_system_of_the_study(preset, name):
     system = next(s for s in read_systems(ROOT/'configs'/'study.yaml') if s.name == name)
