@@ -6,7 +6,7 @@
 __all__ = ['FORMAT', 'SHIPPED', 'AUDIO_ENDINGS', 'WINDOW', 'WHOLE', 'SPEECH', 'QUIET', 'RUNTIMES', 'write_bundle', 'read_bundle',
            'Recognition', 'sources_of', 'samples_of', 'speech_share', 'cut', 'which_runtime', 'Recognizer']
 
-# %% ../nbs/75_recognizer.ipynb #88e54df4
+# %% ../nbs/75_recognizer.ipynb #0109b3d9
 import copy, glob, hashlib, json, os
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +18,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.special import softmax
 
-from .adapt import DEVIATIONS, voice_habit
 from .audio import SAMPLE_RATE, audio_blocks, load_audio, to_mono
 from .core import AudioError, ConfigError, StoreError, atomic, choose
 from .graph import Graph
@@ -143,7 +142,7 @@ def cut(
         while len(here) > n: yield start/SAMPLE_RATE, here[:n]; start += n//2; before, here = here[:n//2], here[n//2:]
     here = np.concatenate([before, here]); yield max(0, start - len(before) + len(here) - n)/SAMPLE_RATE, here[-n:]
 
-# %% ../nbs/75_recognizer.ipynb #de611ec2
+# %% ../nbs/75_recognizer.ipynb #477c3f71
 RUNTIMES = 'onnx', 'torch'
 _entries = dict(name=str, classes=list, config=dict, picture=dict, encoders=list, setting=str, synthetic=bool, projection=dict, calibration=dict, card=str) # what a bundle of a model tells
 _most = dict(pixels=2048, seconds=600, width=2**16) # what a stranger may ask for: sides and length of a picture, numbers of a speaker vector
@@ -183,7 +182,13 @@ class Recognizer:
         self.projection = SpeakerPCA(p['mean'], p['components'], np.zeros(len(p['components'])), clips=(), late=p.get('late'), **told['projection'])
         dim, n, late = sum(e.dim for e in self.encoders), len(p['components']), 0 if p.get('late') is None else len(self.classes)
         if p['mean'].shape != (dim,) or p['components'].shape != (n, dim) or not n + late <= self.projection.width <= _most['width'] or late and p['late'].shape != (late, 1 + dim): raise ValueError('the projection is not of the encoders and the network')
-        if by := told['config'].get('deviation'): self.unit = DEVIATIONS[by]; self.habit = voice_habit(np.zeros((0, dim)), self.base, self.within)
+        if by := told['config'].get('deviation'):
+            from speaker_vgg_cct.adapt import DEVIATIONS # loads pandas
+            self.unit = DEVIATIONS[by]; self.habit = self._habit(np.zeros((0, dim)))
+
+    def _habit(self, x): # float [clips, dim], of one speaker → how the voice is by habit
+        from speaker_vgg_cct.adapt import voice_habit # loads pandas
+        return voice_habit(x, self.base, self.within)
 
     def _encoder(self, name, graphs, weights):
         if name == 'functionals': return Functionals(threads=self.threads)
@@ -237,14 +242,14 @@ def probabilities(self:Recognizer, clips:list, pictures:list=None)->np.ndarray: 
     "How probable each class is, at the temperature of calibration."
     return softmax(self.network(*self.inputs(clips, pictures)).astype(float)/self.told['calibration']['temperature'], axis=1)
 
-# %% ../nbs/75_recognizer.ipynb #9793ca94
+# %% ../nbs/75_recognizer.ipynb #1fdc3343
 @patch
 def enrol(self:Recognizer,
     clips, # of one speaker, of whatever emotion: as for a call
 )->Recognizer: # that knows this voice
     "Learns what a voice is like; raises `ConfigError` if the model has no use for it."
     if not self.habit: raise ConfigError('this model does not adapt to a voice', value=self.told['setting'], remedy='Take one that was trained with --deviation')
-    new = copy.copy(self); new.habit = voice_habit(self.vectors([samples_of(s) for s in sources_of(clips)]), self.base, self.within)
+    new = copy.copy(self); new.habit = self._habit(self.vectors([samples_of(s) for s in sources_of(clips)]))
     return new
 
 # %% ../nbs/75_recognizer.ipynb #1cb101c6

@@ -110,6 +110,6 @@ def test_the_shipped_bundle_is_small_and_says_what_it_is(clips):
     assert told['synthetic'] and 'knows nothing of people' in told['card']
     done = subprocess.run([sys.executable, '-c', 'from speaker_vgg_cct.use import start; start()', 'predict', str(clips/'in'/'clip.wav'), '--json'], capture_output=True, text=True)
     assert done.returncode == 0 and json.loads(done.stdout)['label'] in told['classes'] and 'synthetic voices' in done.stderr, done.stderr
-    light = "import sys; from speaker_vgg_cct.use import app; app(sys.argv[1:], standalone_mode=False); print({'torch', 'timm', 'librosa', 'matplotlib', 'scipy.signal'} & set(sys.modules))"
+    light = "import sys; from speaker_vgg_cct.use import app; app(sys.argv[1:], standalone_mode=False); print({'torch', 'timm', 'librosa', 'matplotlib', 'scipy.signal', 'opensmile', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, '-c', light, 'predict', str(clips/'in'/'clip.wav'), '--json'], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == 'set()', 'the first answer waits for modules that it does not need'
