@@ -17,17 +17,18 @@ from .probes import clip_maps, plot_maps
 from .recognizer import WHOLE, samples_of
 from .synth import EMOTION_PROSODY, clip
 
-# %% ../nbs/78_demo.ipynb #7c190ef2
+# %% ../nbs/78_demo.ipynb #725bb167
 def seen(
     recognizer, # of `recognizer.Recognizer`, by PyTorch
     y:np.ndarray, # float32 [samples], 16 kHz
 ): # a figure
     "The picture of a clip, with the network's maps over it; of a long one the beginning."
     y = y[:round(WHOLE*SAMPLE_RATE)]
-    net, x = recognizer.network, recognizer.inputs([y]); picture_there, *voice = net.tensors(*x)
+    picture = recognizer.picture(y)
+    net = recognizer.network; picture_there, *voice = net.tensors(*recognizer.inputs([y], [picture]))
     with torch.inference_mode(): maps = clip_maps(net.shown.network, net.shown.show(picture_there), *voice)
     shown = {kind: m[0].cpu().numpy() for (kind, onto), (m, _) in maps.items() if onto == 'picture'}
-    return plot_maps(x[0][0], shown, alone=True)
+    return plot_maps(picture, shown, alone=True)
 
 # %% ../nbs/78_demo.ipynb #046b79b5
 LIMITS = dict(megabytes=20, seconds=600)

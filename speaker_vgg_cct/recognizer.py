@@ -6,9 +6,8 @@
 __all__ = ['FORMAT', 'SHIPPED', 'AUDIO_ENDINGS', 'WINDOW', 'WHOLE', 'SPEECH', 'QUIET', 'RUNTIMES', 'write_bundle', 'read_bundle',
            'Recognition', 'sources_of', 'samples_of', 'speech_share', 'cut', 'which_runtime', 'Recognizer']
 
-# %% ../nbs/75_recognizer.ipynb #d90203b5
+# %% ../nbs/75_recognizer.ipynb #0109b3d9
 import copy, glob, hashlib, json, os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -143,7 +142,7 @@ def cut(
         while len(here) > n: yield start/SAMPLE_RATE, here[:n]; start += n//2; before, here = here[:n//2], here[n//2:]
     here = np.concatenate([before, here]); yield max(0, start - len(before) + len(here) - n)/SAMPLE_RATE, here[-n:]
 
-# %% ../nbs/75_recognizer.ipynb #cc83d423
+# %% ../nbs/75_recognizer.ipynb #477c3f71
 RUNTIMES = 'onnx', 'torch'
 _entries = dict(name=str, classes=list, config=dict, picture=dict, encoders=list, setting=str, synthetic=bool, projection=dict, calibration=dict, card=str) # what a bundle of a model tells
 _most = dict(pixels=2048, seconds=600, width=2**16) # what a stranger may ask for: sides and length of a picture, numbers of a speaker vector
@@ -166,7 +165,7 @@ class Recognizer:
         threads:int=0, # of onnxruntime and openSMILE; 0: as many as there are cores
     ):
         self.told, self.classes, self.device, self.threads, self.habit = told, told['classes'], device, threads, None
-        self.runtime, self.aside = which_runtime(runtime, device), None if threads == 1 else ThreadPoolExecutor(1) # for what is no network, meanwhile
+        self.runtime = which_runtime(runtime, device)
         if not (self.classes and all(type(c) is str for c in self.classes) and len(set(self.classes)) == len(self.classes)): raise ValueError('the classes are not a list of names, each once')
         if not (0 < told['calibration']['temperature'] < np.inf and 0 <= told['calibration']['threshold'] <= 1): raise ValueError(f"calibration {told['calibration']}")
         self.params = PictureParams(**told['picture'])
@@ -215,7 +214,7 @@ class Recognizer:
     @property
     def card(self): "What the model is for and how good it is, in Markdown."; return self.told['card']
 
-# %% ../nbs/75_recognizer.ipynb #c955edf7
+# %% ../nbs/75_recognizer.ipynb #a3a48d0d
 @patch
 def picture(self:Recognizer, y:np.ndarray)->np.ndarray: # float32 [samples], 16 kHz → as of `clip_picture`
     "The spectrogram of a clip; raises `AudioError` for one that is silent or shorter than a frame."
@@ -224,25 +223,24 @@ def picture(self:Recognizer, y:np.ndarray)->np.ndarray: # float32 [samples], 16 
 @patch
 def vectors(self:Recognizer, clips:list)->np.ndarray: # float32 [clips, dim]
     "What the speaker encoders say of clips."
-    found = [self.aside.submit(e.embed, clips) if self.aside and not hasattr(e, 'net') else e for e in self.encoders]
-    return np.hstack([f.embed(clips) if f is e else f.result() for f, e in zip(found, self.encoders)]).astype(np.float32)
+    return np.hstack([e.embed(clips) for e in self.encoders]).astype(np.float32)
 
 @patch
 def inputs(self:Recognizer,
     clips:list, # of float32 [samples], 16 kHz
+    pictures:list=None, # theirs, where they are drawn already
 )->tuple: # uint8 [clips, H, W] or [clips, H, W, 3], and float32 [clips, speaker_dim] if the network takes them
-    "What the network is given of clips; raises `AudioError` as `picture`."
-    drawn = (self.aside.map if self.aside else map)(self.picture, clips)
-    try: v = self.vectors(clips) if self.encoders else None
-    finally: pictures = np.stack(list(drawn)) # what is wrong with a clip is said here, whatever an encoder made of it
-    if v is None: return (pictures,)
+    "What the network is given of clips."
+    pictures = np.stack(pictures or [self.picture(y) for y in clips])
+    if not self.encoders: return (pictures,)
+    v = self.vectors(clips)
     if self.habit: v = (v - self.habit[0])/(self.habit[1] if self.unit else 1)
     return pictures, self.projection(v.astype(np.float32))
 
 @patch
-def probabilities(self:Recognizer, clips:list)->np.ndarray: # of `inputs` → float64 [clips, classes]
-    "How probable each class is, at the temperature of calibration; raises `AudioError` as `picture`."
-    return softmax(self.network(*self.inputs(clips)).astype(float)/self.told['calibration']['temperature'], axis=1)
+def probabilities(self:Recognizer, clips:list, pictures:list=None)->np.ndarray: # of `inputs` → float64 [clips, classes]
+    "How probable each class is, at the temperature of calibration."
+    return softmax(self.network(*self.inputs(clips, pictures)).astype(float)/self.told['calibration']['temperature'], axis=1)
 
 # %% ../nbs/75_recognizer.ipynb #1fdc3343
 @patch
@@ -254,7 +252,7 @@ def enrol(self:Recognizer,
     new = copy.copy(self); new.habit = self._habit(self.vectors([samples_of(s) for s in sources_of(clips)]))
     return new
 
-# %% ../nbs/75_recognizer.ipynb #8a90cd4d
+# %% ../nbs/75_recognizer.ipynb #1cb101c6
 @patch
 def _long(self:Recognizer, blocks, told):
     "A clip in windows: the mean of those with speech."
@@ -270,18 +268,10 @@ def _long(self:Recognizer, blocks, told):
     return Recognition(seconds=ends, probabilities={c: float(np.mean([p[c] for _, p in found])) for c in self.classes}, windows=tuple(found), **told)
 
 @patch
-def _heard(self:Recognizer, clips): # → of each its probabilities, or the error
-    try: return list(self.probabilities(clips))
-    except AudioError as e:
-        if len(clips) == 1: return [e]
-        half = len(clips)//2; return self._heard(clips[:half]) + self._heard(clips[half:])
-
-@patch
 def _answers(self:Recognizer, batch, sr): # sources → an answer or an error for each
     out, clips = [None]*len(batch), {}
-    named = lambda e, name: e if e.file is not None else AudioError(e.problem, name, e.value, e.remedy)
     for i, s in enumerate(batch):
-        name = str(s if isinstance(s, (str, Path)) else getattr(s, 'name', 'array'))
+        name = str(s) if isinstance(s, (str, Path)) else getattr(s, 'name', 'array'); name = str(name)
         try:
             told = dict(source=name, threshold=self.told['calibration']['threshold'])
             if isinstance(s, (str, Path)) or hasattr(s, 'read'):
@@ -291,10 +281,10 @@ def _answers(self:Recognizer, batch, sr): # sources → an answer or an error fo
                     out[i] = self._long(audio_blocks(s), told); continue
             else: y = samples_of(s, sr)
             if len(y) > WHOLE*SAMPLE_RATE: out[i] = self._long([y], told)
-            else: clips[i] = y, told | {'seconds': len(y)/SAMPLE_RATE}
-        except AudioError as e: out[i] = named(e, name)
-    for (i, (_, told)), q in zip(clips.items(), self._heard([y for y, _ in clips.values()]) if clips else ()):
-        out[i] = named(q, told['source']) if isinstance(q, AudioError) else Recognition(probabilities=dict(zip(self.classes, map(float, q))), **told)
+            else: clips[i] = y, self.picture(y), told | {'seconds': len(y)/SAMPLE_RATE}
+        except AudioError as e: out[i] = e if e.file is not None else AudioError(e.problem, name, e.value, e.remedy)
+    p = self.probabilities(*map(list, list(zip(*clips.values()))[:2])) if clips else ()
+    for (i, (*_, told)), q in zip(clips.items(), p): out[i] = Recognition(probabilities=dict(zip(self.classes, map(float, q))), **told)
     return out
 
 # %% ../nbs/75_recognizer.ipynb #69cf28d3
