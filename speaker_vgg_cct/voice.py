@@ -6,14 +6,15 @@
 __all__ = ['by_one_thread', 'VAD_FRAME', 'LONGEST', 'FIT_ON', 'mel_frames', 'voiced', 'trim_pauses', 'at_level', 'VoiceLayers',
            'fbank', 'VoiceStatistics', 'egemaps_functionals', 'Functionals', 'SpeakerPCA']
 
-# %% ../nbs/21_voice.ipynb #4e59c6fa
-import os, re, warnings
+# %% ../nbs/21_voice.ipynb #74f0e796
+import re, warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 
 import numpy as np
+from joblib import cpu_count
 from scipy.fft import rfft
 from threadpoolctl import ThreadpoolController
 
@@ -144,7 +145,7 @@ class VoiceStatistics:
         speech = [s if len(s := trim_pauses(y.clip(-1, 1))) else y for y in levelled]
         return np.concatenate([np.zeros((0, self.dim), np.float32), *(self.hear(fbank(y)[None]) for y in speech)])
 
-# %% ../nbs/21_voice.ipynb #42d506ba
+# %% ../nbs/21_voice.ipynb #cac85089
 @lru_cache(maxsize=1)
 def _smile():
     import opensmile # slow to import
@@ -163,7 +164,7 @@ class Functionals:
 
     def __init__(self, device:str='cpu', # there is only one
         threads:int=1, # clips at a time; 0: as many as there are cores
-    ): self.threads = threads or os.cpu_count()
+    ): self.threads = threads or cpu_count()
 
     def embed(self,
         clips:list, # of float32 [samples], mono 16 kHz
