@@ -62,10 +62,10 @@ def trim_pauses(
     kept = around(around(flags, 3, 4) > 4, 3, 3) > 0 # most of 8 frames, and three frames on both sides of them
     return y[:len(kept)*VAD_FRAME][np.repeat(kept, VAD_FRAME)]
 
-# %% ../nbs/21_voice.ipynb #df037740
+# %% ../nbs/21_voice.ipynb #61719641
 def at_level(y:np.ndarray)->np.ndarray: # float32 [samples] → the same
     "The clip at -30 dBFS."
-    exact = y.astype(np.float64)
+    exact = y.astype(np.float64) # and no `exact@exact`, which would be divided among threads
     return (y*10**(-30/20)/max(float(np.sqrt(np.einsum('i,i', exact, exact)/max(1, len(y)))), 1e-6)).astype(np.float32)
 
 class VoiceLayers:
