@@ -127,16 +127,16 @@ def latency_table(
         rows.append(pd.DataFrame([dict(model='shipped bundle', runtime=runtime, threads=joblib.cpu_count(), seconds=s, stage='new process', p50=1000*np.percentile(t, 50), p95=1000*np.percentile(t, 95))]))
     return pd.concat(rows, ignore_index=True)[['model', 'runtime', 'threads', 'seconds', 'stage', 'p50', 'p95', 'ratio', 'realtime']]
 
-# %% ../nbs/79_latency.ipynb #6c8e8170
+# %% ../nbs/79_latency.ipynb #5f17e13c
 def plot_latency(
     table:pd.DataFrame, # of `latency_table`
     runtime:str='onnx', n_threads:int=1,
 ):
     "The median of each stage, one above the other, a bar a length and a panel a model; the line is the end-to-end median. Returns the figure."
     t = table[(table.runtime == runtime) & (table.threads == n_threads) & (table.stage != 'new process')]; models = list(dict.fromkeys(t.model)); parts = [s for s in dict.fromkeys(t.stage) if s not in ('end to end', 'both networks')]
-    fig, axes = plt.subplots(1, len(models), figsize=(3.2*len(models), 2.8), squeeze=False, dpi=80, layout='constrained')
+    fig, axes = plt.subplots(1, len(models), figsize=(2.1*len(models), 2.8), squeeze=False, dpi=80, layout='constrained')
     for ax, model in zip(axes[0], models):
         m = t[t.model == model].pivot_table(index='stage', columns='seconds', values='p50', sort=False); base = 0; x = np.arange(m.shape[1])
         for i, s in enumerate(parts): ax.bar(x, m.loc[s], .6, base, color=plt.cm.viridis(i/(len(parts) - 1)), label=s); base = base + m.loc[s]
-        ax.plot(x, m.loc['end to end'], 'k_', ms=24, label='end to end'); ax.set(xticks=x, xticklabels=[f'{s:g} s' for s in m.columns], title=model, xlabel='clip'); ax.title.set_fontsize(9); ax.spines[['top', 'right']].set_visible(False)
-    axes[0][0].set_ylabel('ms'); axes[0][0].legend(fontsize=6, frameon=False); return fig
+        ax.plot(x, m.loc['end to end'], 'k_', ms=24, label='end to end'); ax.set(xticks=x, xticklabels=[f'{s:g} s' for s in m.columns], title=model, xlabel='clip'); ax.title.set_fontsize(7); ax.spines[['top', 'right']].set_visible(False)
+    axes[0][0].set_ylabel('ms'); fig.legend(*axes[0][0].get_legend_handles_labels(), loc='outside lower center', ncols=len(parts) + 1, fontsize=7, frameon=False); return fig
