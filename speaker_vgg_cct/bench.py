@@ -159,17 +159,17 @@ def floors(size:Size)->dict: # name → function of nothing
     a, b = torch.randn(2, size.matrix, size.matrix); x = torch.ones(size.copy_mb*2**18); y = torch.empty_like(x)
     return {'matrix product': lambda: a@b, 'copy of memory': lambda: y.copy_(x)}
 
-# %% ../nbs/82_bench.ipynb #facab515
+# %% ../nbs/82_bench.ipynb #c53d4f48
 def embeddings(work:Path, size:Size, tell)->list: # rows
     "Resemblyzer's embedding of many clips at once, against its own loop over them."
     from resemblyzer import preprocess_wav
-    voice, short, rows = Resemblyzer(), voices(4*size.voices), [] # a batch and some, as when a corpus is embedded
+    encoder, short, rows = Resemblyzer(), voices(4*size.voices), [] # a batch and some, as when a corpus is embedded
     heard = lambda y: preprocess_wav(y, source_sr=SAMPLE_RATE); product = floors(size)['matrix product']
-    per_window = 2*160*sum(w.numel() for name, w in voice.net.lstm.named_parameters() if 'weight' in name) # operations: each weight is multiplied and added once a frame
+    per_window = 2*160*sum(w.numel() for name, w in encoder.net.lstm.named_parameters() if 'weight' in name) # operations: each weight is multiplied and added once a frame
     for length, clips in (('short clips', short), ('clips four times as long', [np.concatenate(short[i:i+4]) for i in range(0, len(short), 4)])):
-        speech = [heard(y) for y in clips]; gigaflop = per_window*sum(len(voice.windows(s)) for s in speech)/1e9
-        ways = {'from samples': (lambda: voice.embed(clips), lambda: [voice.net.embed_utterance(heard(y)) for y in clips]),
-                'from trimmed speech': (lambda: voice.embed_speech(speech), lambda: [voice.net.embed_utterance(s) for s in speech])}
+        speech = [heard(y) for y in clips]; gigaflop = per_window*sum(len(encoder.windows(s)) for s in speech)/1e9
+        ways = {'from samples': (lambda: encoder.embed(clips), lambda: [encoder.net.embed_utterance(heard(y)) for y in clips]),
+                'from trimmed speech': (lambda: encoder.embed_speech(speech), lambda: [encoder.net.embed_utterance(s) for s in speech])}
         for what, (ours, loop) in ways.items():
             for n in sorted({1, torch.get_num_threads()}):
                 with threads(n):
