@@ -27,7 +27,7 @@ from .speaker import encoder_id, encoder_parts, ENCODERS
 from .split import make_split, split_hash
 from .train import load_config, load_run, make_model, pick_device, predict_logits, threads, train
 
-# %% ../nbs/70_study.ipynb #ca4bff63
+# %% ../nbs/70_study.ipynb #4fb25469
 STUDY_GROUPS = 'main', 'control', 'ablation'
 _of_split = 'augmentation', 'balance', 'validation'
 
@@ -43,7 +43,7 @@ class System:
     pretrain: str = None # target of `pretrain.pretrain`: start from weights that learned from the training corpora without labels
 
 def read_systems(
-    file, # YAML: `preset`, `split`, `seeds` by group, `systems`
+    file, # YAML: `preset`, `split`, `seeds` by group, `systems`, which may have `seeds` of their own
 )->list: # of `System`
     "The systems of a study; raises `ConfigError` for what is not understood, before anything is trained."
     file = Path(file)
@@ -55,8 +55,8 @@ def read_systems(
     for name, own in study['systems'].items():
         own = dict(own or {}); group = own.pop('group', 'ablation')
         if group not in STUDY_GROUPS or group not in study['seeds']: raise ConfigError(f'{name}: the group is not known, or has no seeds', file=file, value=group, remedy=f'Known: {", ".join(STUDY_GROUPS)}')
-        seeds = study['seeds'][group]
-        if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds): raise ConfigError('seeds must be a list of whole numbers', file=file, value=seeds)
+        seeds = own.pop('seeds', study['seeds'][group])
+        if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds): raise ConfigError(f'{name}: seeds must be a list of whole numbers', file=file, value=seeds)
         split = study.get('split', {}) | {k: own.pop(k) for k in _of_split if k in own}
         target, preset = own.pop('pretrain', None), own.pop('preset', study['preset'])
         if target: choose(target, TARGETS, f'{name}: target of pretraining', file=file)
