@@ -6,11 +6,12 @@
 __all__ = ['NUMBERS', 'MACHINE', 'COLUMNS', 'TINY', 'MODELS', 'WAYS', 'MIB', 'STAGES', 'PROCESSOR', 'ENCODERS', 'SECTIONS',
            'AIMS', 'quartiles', 'row', 'in_turn', 'Size', 'voices', 'draw', 'drawn_clip', 'made_clip', 'pictures',
            'floors', 'embeddings', 'untaught', 'as_published', 'count_step', 'step', 'watched', 'run_stage', 'child',
-           'memory', 'prepared', 'evaluation', 'loader', 'command', 'start', 'again', 'ways', 'tried', 'write_block',
-           'processor_time', 'feature_blocks', 'on_disk', 'clips', 'read_bench', 'put', 'run_bench', 'spread', 'shown',
-           'aims_shown', 'slopes', 'growth', 'longest', 'hours', 'needs', 'plot_ratios', 'plot_scale']
+           'memory', 'prepared', 'evaluation', 'loader', 'command', 'start', 'again', 'ways', 'step_alone', 'tried',
+           'write_block', 'processor_time', 'feature_blocks', 'on_disk', 'clips', 'read_bench', 'put', 'run_bench',
+           'spread', 'shown', 'aims_shown', 'slopes', 'growth', 'longest', 'hours', 'needs', 'plot_ratios',
+           'plot_scale']
 
-# %% ../nbs/82_bench.ipynb #ac4eb5ce
+# %% ../nbs/82_bench.ipynb #8aef5840
 import contextlib, copy, importlib.util, io, json, os, shutil, subprocess, sys, tempfile, threading, time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,7 +38,7 @@ from .speaker import Resemblyzer
 from .spectrogram import log_mel, picture, trim_silence
 from .split import load_split, make_split, save_split
 from .synth import EMOTION_PROSODY, build, clip
-from .train import load_config, make_model, make_optimizer, model_input, predict_logits, threads, train, train_epoch
+from .train import keep_memory, load_config, make_model, make_optimizer, model_input, predict_logits, threads, train, train_epoch
 
 # %% ../nbs/82_bench.ipynb #ac3ca200
 NUMBERS = [f'{c}{end}' for c in ('value', 'other', 'ratio') for end in ('', '_q1', '_q3')] # median and quartiles
@@ -193,7 +194,7 @@ def as_published(model):
             for l in m.conv_layers: l[1], l[2] = l[2], l[1]
     return model
 
-# %% ../nbs/82_bench.ipynb #bf0c24fd
+# %% ../nbs/82_bench.ipynb #074a8961
 def count_step(run)->int:
     "Operations of a step, two for each multiply-add, forwards and backwards."
     with FlopCounterMode(display=False) as counter: run()
@@ -202,6 +203,7 @@ def count_step(run)->int:
 def step(work:Path, size:Size, tell)->list: # rows
     "A training step against that of the published program and against what the cores can do."
     rows, base = [], floors(size); copied = 2*size.copy_mb/2**10 # GiB read and written
+    keep_memory() # as `train` does; for all that are measured here, for it cannot be undone
     for name in size.models:
         model, config = untaught(name); run, half = (passes(model, config.batch_size, 'cpu', amp)['training'] for amp in (False, True)); work_done = count_step(run)/1e9
         plain = passes(as_published(model), config.batch_size, 'cpu')['training']
@@ -339,7 +341,7 @@ def again(work:Path, size:Size, tell)->list: # rows
 
 def _seconds(f): began = time.perf_counter(); f(); return time.perf_counter() - began
 
-# %% ../nbs/82_bench.ipynb #c18d2f4f
+# %% ../nbs/82_bench.ipynb #92a21050
 def ways(name:str, size:Size)->dict: # name → function of nothing
     "Training steps of one of `MODELS`, as it is shipped and otherwise."
     def steps(change=lambda m: m, amp=False, **adam):
@@ -358,10 +360,20 @@ def ways(name:str, size:Size)->dict: # name → function of nothing
     if name in size.compile: found['torch.compile'] = steps(torch.compile)
     return found
 
+def step_alone(name:str, keep:bool, seconds:float)->float: # ms a picture
+    "Training steps of one of `MODELS`, in a process that keeps the memory that it frees, or does not."
+    model, config = untaught(name); run = passes(model, config.batch_size, 'cpu')['training']
+    if keep: keep_memory()
+    run(); times = []
+    while sum(times) < seconds: times.append(_seconds(run))
+    return 1000*np.median(times)/config.batch_size
+
 def tried(work:Path, size:Size, tell)->list: # rows
     "Other ways to take a training step, against the one that is shipped."
     rows = []
     for name in size.models:
+        kept, back = np.transpose([[child('step_alone', name, keep, size.repeats/3) for keep in (True, False)] for _ in range(size.repeats//2 + 1)])
+        rows.append(row('tried', f'{name}: memory given back', back, kept, against='as shipped', unit='ms a picture'))
         runs = ways(name, size); n = MODELS[name][1]
         if 'torch.compile' in runs: warm = _seconds(runs['torch.compile']); rows.append(row('tried', f'{name}: torch.compile, first step', warm, unit='s'))
         t = in_turn(runs, size.repeats//2 + 1)*1000/n

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['RANGES', 'CHOICES', 'check', 'image_transform', 'load_config', 'config_of', 'make_model', 'model_input',
-           'pick_device', 'threads', 'Team', 'launched', 'predict_logits', 'scores', 'SpeakerMixup', 'save_state',
-           'load_state', 'seed_epoch', 'criterion_of', 'train_epoch', 'same_run', 'train', 'make_optimizer',
-           'make_schedule', 'plot_curves', 'load_run']
+           'pick_device', 'threads', 'keep_memory', 'Team', 'launched', 'predict_logits', 'scores', 'SpeakerMixup',
+           'save_state', 'load_state', 'seed_epoch', 'criterion_of', 'train_epoch', 'same_run', 'train',
+           'make_optimizer', 'make_schedule', 'plot_curves', 'load_run']
 
-# %% ../nbs/50_train.ipynb #8d0652ea
-import json, math, os, random, re, sys, time
+# %% ../nbs/50_train.ipynb #706f8147
+import ctypes, json, math, os, platform, random, re, sys, time
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -171,6 +171,12 @@ def threads(n:int):
     try:
         with threadpool_limits(n): yield
     finally: torch.set_num_threads(before)
+
+# %% ../nbs/50_train.ipynb #3fe63d00
+def keep_memory():
+    "From now on this process keeps the memory that it frees, up to 1 GiB, for itself (with glibc; elsewhere nothing changes)."
+    if platform.libc_ver()[0] != 'glibc': return
+    for limit in (-1, -3): ctypes.CDLL(None).mallopt(limit, 2**30) # its M_TRIM_THRESHOLD and M_MMAP_THRESHOLD
 
 # %% ../nbs/50_train.ipynb #72cd389f
 class Team:
@@ -359,7 +365,7 @@ def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=la
     total, count = team.sum(np.array([total, count]))
     return float(total/count)
 
-# %% ../nbs/50_train.ipynb #d7412b1f
+# %% ../nbs/50_train.ipynb #58c7a731
 def same_run(
     folder, # of a run
     made:dict, # its provenance
@@ -391,7 +397,7 @@ def train(
     **more, # further entries for `provenance.json`, such as the command
 )->Path: # the run folder
     "Trains, or goes on training, and keeps the weights of the best epoch on validation speakers."
-    out, team = Path(out), team or Team(pick_device(device))
+    out, team = Path(out), team or Team(pick_device(device)); keep_memory()
     with ExitStack() as held:
         with team.first():
             out.mkdir(parents=True, exist_ok=True)
