@@ -483,7 +483,7 @@ def clips(work:Path, size:Size, tell)->list: # rows
     shutil.rmtree(folder)
     return rows
 
-# %% ../nbs/82_bench.ipynb #d8ea5a0c
+# %% ../nbs/82_bench.ipynb #2f27b039
 SECTIONS = {f.__name__: f for f in (pictures, embeddings, step, loader, evaluation, start, again, tried, memory, clips)}
 AIMS = {('pictures', 'clean picture and all eight augmentations: grey levels, as they are stored'): '≥ 25', ('embeddings', 'short clips, from samples'): '≥ 3', ('embeddings', 'short clips, from trimmed speech'): '≥ 3',
         **{('step', f'{name}: training step{way}'): '≥ 1.3' for name in Size.models for way in ('', ' with --amp')}, ('loader', 'small: step and its wait'): '≤ 0.03', ('again', 'experiment, then the same again'): '≤ 0.02'} # of the ratio
@@ -498,7 +498,7 @@ def read_bench(file)->pd.DataFrame: # empty if there is none
 
 def put(rows:pd.DataFrame, file):
     "Writes rows of one section into a table in place of those that they replace."
-    old = read_bench(file); key = lambda t: t.section + ' ' + t.of.map('{:g}'.format)
+    old = read_bench(file); key = lambda t: t.section + ' ' + t.processor + ' ' + t.of.map('{:g}'.format)
     both = pd.concat([t for t in (old[~key(old).isin(key(rows))], rows) if len(t)])
     with atomic(file) as tmp: both.sort_values(['section', 'of'], key=lambda c: c.map(list(SECTIONS).index) if c.name == 'section' else c, kind='stable')[COLUMNS].to_csv(tmp, index=False, float_format='%.6g')
 
@@ -518,7 +518,7 @@ def run_bench(
         tell(f'{name} …'); seconds = _seconds(lambda: put(pd.DataFrame(SECTIONS[name](Path(work), size, tell)).reindex(columns=COLUMNS[:-len(MACHINE)]).assign(**machine('cpu'), versions=versions, command=command), file)); tell(f'{name}: {seconds:.0f} s')
     return read_bench(file)
 
-# %% ../nbs/82_bench.ipynb #b757aa0f
+# %% ../nbs/82_bench.ipynb #d5d49743
 def spread(
     t:pd.DataFrame, # rows of the table
     c:str, # `value`, `other` or `ratio`
@@ -537,14 +537,14 @@ def shown(
     if t.other.notna().any(): out = out.assign(**{'other': spread(t, 'other'), 'other ÷ value': spread(t, 'ratio'), 'other is': t.against.fillna('')})
     return out.set_index('what')
 
-def aims_shown(table:pd.DataFrame)->pd.DataFrame: # a row an aim that was measured
+def aims_shown(table:pd.DataFrame)->pd.DataFrame: # a row an aim that was measured, on each kind of processor
     "What was aimed at, and what came out: the ratio's median and quartiles."
     rows = []
     for (section, what), aim in AIMS.items():
         for r in table[(table.section == section) & (table.what == what)].to_dict('records'):
             reached = r['ratio'] >= float(aim[2:]) if aim[0] == '≥' else r['ratio'] <= float(aim[2:])
-            rows.append({'section': section, 'what': what, 'aim': aim.replace(' ', '\u00a0'), 'other ÷ value': spread(pd.DataFrame([r]), 'ratio')[0], 'reached': 'yes' if reached else 'no', 'threads': int(r['threads'])})
-    return pd.DataFrame(rows, columns=['section', 'what', 'aim', 'other ÷ value', 'reached', 'threads']).set_index('section')
+            rows.append({'section': section, 'what': what, 'aim': aim.replace(' ', '\u00a0'), 'other ÷ value': spread(pd.DataFrame([r]), 'ratio')[0], 'reached': 'yes' if reached else 'no', 'threads': int(r['threads']), 'processor': r['processor']})
+    return pd.DataFrame(rows, columns=['section', 'what', 'aim', 'other ÷ value', 'reached', 'threads', 'processor']).set_index('section')
 
 # %% ../nbs/82_bench.ipynb #b21094a3
 def slopes(

@@ -1,4 +1,5 @@
 "The benchmark suite at its smallest: a whole table, a section that replaces its own rows only, and the page with a table and without one. No time is asserted."
+import inspect
 import json
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def measured(tmp_path_factory):
     "Everything once; what would start a process runs in this one, and the command, which tests of its own have, does nothing."
     folder, called, told = tmp_path_factory.mktemp('bench'), [], []
     with pytest.MonkeyPatch.context() as patch, joblib.parallel_config('sequential'): # nor does joblib start processes
-        patch.setattr(bench, 'child', lambda name, *args: json.loads(json.dumps(getattr(bench, name)(*args, 1))))
+        here = lambda f, *args: json.loads(json.dumps(f(*args, **{k: 1 for k in ('jobs',) if k in inspect.signature(f).parameters})))
+        patch.setattr(bench, 'child', lambda name, *args: here(getattr(bench, name), *args))
         patch.setattr(bench, 'command', lambda *args: called.append(args[0]))
         table = run_bench(folder/'bench.csv', folder/'work', size=TINY, command='made for a test', tell=told.append)
     return table, folder/'bench.csv', called, told
@@ -94,7 +96,9 @@ def markdown(file): return '\n'.join(o.data['text/markdown'] for c in nbformat.r
 def test_the_page_is_made_with_and_without_a_table(measured, tmp_path):
     table, file, *_ = measured
     assert not any(c.get('outputs') for c in nbformat.read(PAGE, as_version=4).cells), 'times are stored in the page'
-    run_pages({PAGE: tmp_path/'with.ipynb'}, [file.parent]); run_pages({PAGE: tmp_path/'without.ipynb'}, [tmp_path])
+    both = tmp_path/'both'/'bench.csv'; both.parent.mkdir(); both.write_bytes(file.read_bytes()); bench.put(table[table.section == 'step'].assign(processor='Another'), both)
+    run_pages({PAGE: tmp_path/'with.ipynb'}, [both.parent]); run_pages({PAGE: tmp_path/'without.ipynb'}, [tmp_path])
     text = markdown(tmp_path/'with.ipynb')
     assert 'Measured on' in text and 'gives out first' in text and 'made for a test' in text and 'nan' not in text
+    assert text.count('Another') == len(aims_shown(table[table.section == 'step'])), 'aims stand for each kind of processor, all else for one'
     assert 'There is no `bench.csv` yet: `speaker-vgg-cct bench` makes it.' in markdown(tmp_path/'without.ipynb')
