@@ -6,12 +6,14 @@
 __all__ = ['VAD_FRAME', 'LONGEST', 'FIT_ON', 'by_one_thread', 'mel_frames', 'voiced', 'trim_pauses', 'at_level', 'VoiceLayers',
            'fbank', 'VoiceStatistics', 'egemaps_functionals', 'Functionals', 'SpeakerPCA']
 
-# %% ../nbs/21_voice.ipynb #d8729da7
+# %% ../nbs/21_voice.ipynb #7fe1d4b1
 import re, warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, wraps
+from functools import lru_cache
 from itertools import islice
+from threading import Lock
 
 import numpy as np
 from joblib import cpu_count
@@ -20,27 +22,29 @@ from threadpoolctl import ThreadpoolController
 
 from .spectrogram import frames_of, mel_filters, window_of
 
-# %% ../nbs/21_voice.ipynb #7a5e2152
-_products = ThreadpoolController().select(user_api='blas').lib_controllers # of NumPy and SciPy
+# %% ../nbs/21_voice.ipynb #0357a2d6
+_products, _lock, _before = ThreadpoolController().select(user_api='blas').lib_controllers, Lock(), [] # of NumPy and SciPy; and how many threads they had, of each call that is inside
 
-def by_one_thread(f):
-    "Decorates a function with small products; what `ThreadpoolController.wrap` does, which takes as long as some of them."
-    @wraps(f)
-    def alone(*args, **kwargs):
-        before = [p.num_threads for p in _products]
+@contextmanager
+def by_one_thread():
+    "Products by one thread, in a block or, as a decorator, a function. threadpoolctl's own `limit` takes as long as some of them, and may leave one thread behind where two overlap."
+    with _lock:
+        _before.append(_before[0] if _before else [p.num_threads for p in _products])
         for p in _products: p.set_num_threads(1)
-        try: return f(*args, **kwargs)
-        finally:
-            for p, n in zip(_products, before): p.set_num_threads(n)
-    return alone
+    try: yield
+    finally:
+        with _lock:
+            before = _before.pop()
+            if not _before:
+                for p, n in zip(_products, before): p.set_num_threads(n)
 
-# %% ../nbs/21_voice.ipynb #effa3a57
+# %% ../nbs/21_voice.ipynb #d1677bdf
 @lru_cache
 def _of_frames()->tuple: # float32 [400], float32 [201, 40]
     "Window and mel filters of Resemblyzer's spectrogram: 25 ms, 40 bands up to 8 kHz."
     return window_of('hann', 400).astype(np.float32), mel_filters(16000, 400, 40).toarray().T.copy()
 
-@by_one_thread
+@by_one_thread()
 def mel_frames(
     y:np.ndarray, # float32 [samples], 16 kHz
 )->np.ndarray: # float32 [1 + samples//160, 40]
@@ -190,7 +194,7 @@ class Functionals:
         with ThreadPoolExecutor(self.threads) as pool: found = [f[f.index.str.match(self.kept)].to_numpy() for f in pool.map(egemaps_functionals, clips)]
         return np.nan_to_num(np.stack(found), posinf=0, neginf=0)
 
-# %% ../nbs/21_voice.ipynb #89e33bbb
+# %% ../nbs/21_voice.ipynb #0955e5e5
 FIT_ON = {'train': 'inductive', 'all': 'transductive'} # what the projection saw → the setting of every result made with it
 
 @dataclass
@@ -210,7 +214,7 @@ class SpeakerPCA:
     @property
     def setting(self): "`inductive` or `transductive`."; return FIT_ON[self.fit_on]
 
-    @by_one_thread
+    @by_one_thread()
     def __call__(self,
         x:np.ndarray, # float32 [clips, dim]
     )->np.ndarray: # float32 [clips, width]
