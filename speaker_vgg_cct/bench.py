@@ -341,7 +341,7 @@ def again(work:Path, size:Size, tell)->list: # rows
 
 def _seconds(f): began = time.perf_counter(); f(); return time.perf_counter() - began
 
-# %% ../nbs/82_bench.ipynb #92a21050
+# %% ../nbs/82_bench.ipynb #a96517b5
 def ways(name:str, size:Size)->dict: # name → function of nothing
     "Training steps of one of `MODELS`, as it is shipped and otherwise."
     def steps(change=lambda m: m, amp=False, **adam):
@@ -382,6 +382,7 @@ def tried(work:Path, size:Size, tell)->list: # rows
         rows += [row('tried', f'{name}: {k} threads', t[k], t[1], against='one thread', unit='ms a picture') | dict(threads=k) for k in t if k > 1]
     return rows + _int8(size) + _awake(size) + _loaders(work, size)
 
+# %% ../nbs/82_bench.ipynb #bd211438
 def _with_threads(n, run):
     def f():
         with threads(n): run()

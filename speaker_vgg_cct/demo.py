@@ -30,7 +30,7 @@ def seen(
     shown = {kind: m[0].cpu().numpy() for (kind, onto), (m, _) in maps.items() if onto == 'picture'}
     return plot_maps(picture, shown, alone=True)
 
-# %% ../nbs/78_demo.ipynb #046b79b5
+# %% ../nbs/78_demo.ipynb #ab3340cb
 LIMITS = dict(megabytes=20, seconds=600)
 ASK = 'Record or choose a clip.'
 
@@ -48,6 +48,7 @@ def answer(
     believe = f'**{said.label}**, {100*said.confidence:.0f} %' + (f': too uncertain to be believed (below {100*said.threshold:.0f} %)' if said.reject else '')
     return said.probabilities, f'{believe}. {said.seconds:.1f} s' + (f', the mean of {len(said.windows)} windows' if said.windows else ''), picture
 
+# %% ../nbs/78_demo.ipynb #77bd2cf2
 def write_examples(
     folder, # for the clips
     classes, # of a model
@@ -57,6 +58,7 @@ def write_examples(
     for i, f in enumerate(files): sf.write(f, clip(f.stem, i%2), SAMPLE_RATE)
     return files
 
+# %% ../nbs/78_demo.ipynb #79c48dd6
 def make_page(
     recognizer, # of `recognizer.Recognizer`, by PyTorch
     examples=(), # paths of clips

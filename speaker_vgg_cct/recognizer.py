@@ -142,10 +142,8 @@ def cut(
         while len(here) > n: yield start/SAMPLE_RATE, here[:n]; start += n//2; before, here = here[:n//2], here[n//2:]
     here = np.concatenate([before, here]); yield max(0, start - len(before) + len(here) - n)/SAMPLE_RATE, here[-n:]
 
-# %% ../nbs/75_recognizer.ipynb #477c3f71
+# %% ../nbs/75_recognizer.ipynb #c6adb5cb
 RUNTIMES = 'onnx', 'torch'
-_entries = dict(name=str, classes=list, config=dict, picture=dict, encoders=list, setting=str, synthetic=bool, projection=dict, calibration=dict, card=str) # what a bundle of a model tells
-_most = dict(pixels=2048, seconds=600, width=2**16) # what a stranger may ask for: sides and length of a picture, numbers of a speaker vector
 
 def which_runtime(runtime:str, device:str)->str: # one of `RUNTIMES`
     "The runtime that is meant; raises `ConfigError` for one that is none, or for a device that it cannot use."
@@ -155,6 +153,10 @@ def which_runtime(runtime:str, device:str)->str: # one of `RUNTIMES`
         from speaker_vgg_cct.train import pick_device # loads PyTorch
         pick_device(device)
     return runtime
+
+# %% ../nbs/75_recognizer.ipynb #b6574423
+_entries = dict(name=str, classes=list, config=dict, picture=dict, encoders=list, setting=str, synthetic=bool, projection=dict, calibration=dict, card=str) # what a bundle of a model tells
+_most = dict(pixels=2048, seconds=600, width=2**16) # what a stranger may ask for: sides and length of a picture, numbers of a speaker vector
 
 class Recognizer:
     "A bundle, ready to listen."
