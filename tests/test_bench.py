@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from speaker_vgg_cct import bench
+from speaker_vgg_cct import bench, cost, latency
 from speaker_vgg_cct.bench import COLUMNS, SECTIONS, STAGES, TINY, aims_shown, read_bench, run_bench
 from speaker_vgg_cct.cli import app
 from speaker_vgg_cct.core import StoreError
@@ -89,6 +89,14 @@ def test_a_run_of_many_clips_goes_on_where_it_stopped(tmp_path, monkeypatch):
     first = json.loads((tmp_path/'blocks.json').read_text()); assert len(first) == 1
     assert bench.feature_blocks(tmp_path, 40, 1)[:1] == first and len(calls) == 3
 
+
+def test_latency_of_another_processor_stands_beside(tmp_path, monkeypatch):
+    measured = pd.DataFrame([dict(model='small', runtime='onnx', threads=1, seconds=s, stage='end to end', p50=9., p95=10., ratio=1.2, realtime=.01) for s in (1, 2)])
+    monkeypatch.setattr(latency, 'latency_table', lambda *args, **how: measured); f = tmp_path/'latency.csv'
+    for processor in ('one', 'another', 'one'):
+        monkeypatch.setattr(cost, 'machine', lambda device, p=processor: dict(processor=p))
+        assert CliRunner().invoke(app, ['latency', '--models', 'small', '--results', str(tmp_path)]).exit_code == 0
+    assert pd.read_csv(f).processor.tolist() == ['another']*2 + ['one']*2
 
 def markdown(file): return '\n'.join(o.data['text/markdown'] for c in nbformat.read(file, as_version=4).cells for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {}))
 
