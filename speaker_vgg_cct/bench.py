@@ -484,17 +484,20 @@ def clips(work:Path, size:Size, tell)->list: # rows
     shutil.rmtree(folder)
     return rows
 
-# %% ../nbs/82_bench.ipynb #2f27b039
+# %% ../nbs/82_bench.ipynb #ae909211
 SECTIONS = {f.__name__: f for f in (pictures, embeddings, step, loader, evaluation, start, again, tried, memory, clips)}
 AIMS = {('pictures', 'clean picture and all eight augmentations: grey levels, as they are stored'): '≥ 25', ('embeddings', 'short clips, from samples'): '≥ 3', ('embeddings', 'short clips, from trimmed speech'): '≥ 3',
         **{('step', f'{name}: training step{way}'): '≥ 1.3' for name in Size.models for way in ('', ' with --amp')}, ('loader', 'small: step and its wait'): '≤ 0.03', ('again', 'experiment, then the same again'): '≤ 0.02'} # of the ratio
 
-def read_bench(file)->pd.DataFrame: # empty if there is none
+def read_bench(
+    file,
+    columns=COLUMNS, # that it must have
+)->pd.DataFrame: # empty if there is none
     "The table in a file; raises `StoreError` if it is another."
-    if not Path(file).exists(): return pd.DataFrame(columns=COLUMNS)
+    if not Path(file).exists(): return pd.DataFrame(columns=columns)
     try: table = pd.read_csv(file)
     except (ValueError, UnicodeDecodeError) as e: raise StoreError(f'is not a table of measurements: {e}', file=file, remedy='Restore it from git, or delete it') from None
-    if set(COLUMNS) - set(table): raise StoreError(f'lacks the columns {sorted(set(COLUMNS) - set(table))}', file=file, remedy='Restore it from git, or delete it')
+    if set(columns) - set(table): raise StoreError(f'lacks the columns {sorted(set(columns) - set(table))}', file=file, remedy='Restore it from git, or delete it')
     return table
 
 def put(rows:pd.DataFrame, file):

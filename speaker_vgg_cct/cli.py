@@ -556,7 +556,7 @@ def bundle(
     made = make_bundle(run, to, results=[results or project_root()/'results'], coverage=coverage)
     typer.echo(f'{read_bundle(made)[1]["card"]}\nwritten to {made}, {made.stat().st_size/1e6:.1f} MB')
 
-# %% ../nbs/90_cli.ipynb #4b0ee00f
+# %% ../nbs/90_cli.ipynb #2ba08a55
 @verb
 def latency(
     models:Annotated[Optional[list[str]], typer.Option(help='small, "small, without openSMILE", "small, speaker-adapted", "small, for live use" or CCT-14/7x2; may be said again; default: all whose weights are there')] = None,
@@ -568,17 +568,18 @@ def latency(
 
     Example: `speaker-vgg-cct latency --runtimes torch`"""
     import pandas as pd
+    from speaker_vgg_cct.bench import read_bench
     from speaker_vgg_cct.cost import machine
     from speaker_vgg_cct.latency import MODELS, lacking_file, latency_table
     from speaker_vgg_cct.recognizer import RUNTIMES
-    from speaker_vgg_cct.report import read_aspect, to_markdown
+    from speaker_vgg_cct.report import to_markdown
     for m in models or (): choose(m, MODELS, 'model')
     for m in () if models else MODELS:
         if file := lacking_file(m): typer.echo(f'{m}: left out, for the weights file of its encoder is not there ({file}); `make campplus` fetches it')
     wanted = [choose(r.strip(), RUNTIMES, 'runtime') for r in runtimes.split(',')]
+    file = Path(results or project_root()/'results')/'latency.csv'; old = read_bench(file, ['model', 'stage', 'ratio', 'processor']) # is wrong before anything is measured
     with tempfile.TemporaryDirectory() as folder: table = latency_table(folder, models, wanted, repeats=repeats)
-    file = Path(results or project_root()/'results')/'latency.csv'
-    here = table.round(3).assign(**machine('cpu'), command=told()); old = read_aspect([file.parent], 'latency')
+    here = table.round(3).assign(**machine('cpu'), command=told())
     if len(old): here = pd.concat([old[~old.processor.isin(here.processor)], here]) # another kind of processor stands beside
     with atomic(file) as tmp: here.to_csv(tmp, index=False)
     typer.echo(f'{to_markdown(table[table.stage == "end to end"].drop(columns="stage").set_index("model").round(2))}\nwritten to {file}')

@@ -154,10 +154,11 @@ def which_runtime(runtime:str, device:str)->str: # one of `RUNTIMES`
         pick_device(device)
     return runtime
 
-# %% ../nbs/75_recognizer.ipynb #b6574423
+# %% ../nbs/75_recognizer.ipynb #5fe7802b
 _entries = dict(name=str, classes=list, config=dict, picture=dict, encoders=list, setting=str, synthetic=bool, projection=dict, calibration=dict, card=str) # what a bundle of a model tells
 _most = dict(pixels=2048, seconds=600, width=2**16) # what a stranger may ask for: sides and length of a picture, numbers of a speaker vector
 
+# %% ../nbs/75_recognizer.ipynb #d441872e
 class Recognizer:
     "A bundle, ready to listen."
     def __init__(self,

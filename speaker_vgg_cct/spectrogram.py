@@ -48,7 +48,7 @@ def trim_silence(
     if not len(loud): raise AudioError('holds values too large to be measured', value=float(np.abs(y).max()), remedy='Export it again as PCM')
     return y[512*loud[0]:min(len(y), 512*(loud[-1] + 1))]
 
-# %% ../nbs/20_spectrogram.ipynb #10374fbc
+# %% ../nbs/20_spectrogram.ipynb #031388bc
 WINDOWS = {'hamm': .54, 'hann': .5} # the reference implementation's names, and the part of the window that is constant
 N_MELS, FMAX, FLOOR_DB = 128, 8000, -80.
 N_FFT, HOP = int(0.025*SAMPLE_RATE), SAMPLE_RATE//100 # samples: 25 ms and 10 ms
@@ -91,8 +91,8 @@ def mel_power(
     "Mel power spectrogram, frames centred; raises `AudioError` for a clip shorter than one frame."
     if len(y) < n_fft: raise AudioError('is shorter than one frame', value=f'{len(y)} samples', remedy=f'At least {n_fft} are needed')
     frames, win = frames_of(y, n_fft, hop), window_of(window, n_fft)
-    power = np.empty((len(frames), 1 + n_fft//2), y.dtype)
-    for i in range(0, len(frames), _PART): power[i:i + _PART] = np.abs(np.fft.rfft(frames[i:i + _PART]*win).astype(np.result_type(y.dtype, np.complex64)))**2
+    kind = np.result_type(y.dtype, np.complex64); power = np.empty((len(frames), 1 + n_fft//2), kind.type().real.dtype)
+    for i in range(0, len(frames), _PART): power[i:i + _PART] = np.abs(np.fft.rfft(frames[i:i + _PART]*win).astype(kind))**2
     return mel_filters(sr, n_fft) @ power.T
 
 # %% ../nbs/20_spectrogram.ipynb #39fd78d4

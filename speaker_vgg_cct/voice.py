@@ -22,12 +22,12 @@ from threadpoolctl import ThreadpoolController
 
 from .spectrogram import frames_of, mel_filters, window_of
 
-# %% ../nbs/21_voice.ipynb #0357a2d6
+# %% ../nbs/21_voice.ipynb #158160c6
 _products, _lock, _before = ThreadpoolController().select(user_api='blas').lib_controllers, Lock(), [] # of NumPy and SciPy; and how many threads they had, of each call that is inside
 
 @contextmanager
 def by_one_thread():
-    "Products by one thread, in a block or, as a decorator, a function. threadpoolctl's own `limit` takes as long as some of them, and may leave one thread behind where two overlap."
+    "Products by one thread, in a block or, as a decorator, a function. threadpoolctl's own `limit` first asks each library all that it knows, and may leave one thread behind where two overlap."
     with _lock:
         _before.append(_before[0] if _before else [p.num_threads for p in _products])
         for p in _products: p.set_num_threads(1)

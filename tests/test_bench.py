@@ -24,7 +24,7 @@ def measured(tmp_path_factory):
     "Everything once; what would start a process runs in this one, and the command, which tests of its own have, does nothing."
     folder, called, told = tmp_path_factory.mktemp('bench'), [], []
     with pytest.MonkeyPatch.context() as patch, joblib.parallel_config('sequential'): # nor does joblib start processes
-        here = lambda f, *args: json.loads(json.dumps(f(*args, **{k: 1 for k in ('jobs',) if k in inspect.signature(f).parameters})))
+        here = lambda f, *args: json.loads(json.dumps(f(*args, **({'jobs': 1} if 'jobs' in inspect.signature(f).parameters else {}))))
         patch.setattr(bench, 'child', lambda name, *args: here(getattr(bench, name), *args))
         patch.setattr(bench, 'command', lambda *args: called.append(args[0]))
         table = run_bench(folder/'bench.csv', folder/'work', size=TINY, command='made for a test', tell=told.append)
@@ -97,6 +97,9 @@ def test_latency_of_another_processor_stands_beside(tmp_path, monkeypatch):
         monkeypatch.setattr(cost, 'machine', lambda device, p=processor: dict(processor=p))
         assert CliRunner().invoke(app, ['latency', '--models', 'small', '--results', str(tmp_path)]).exit_code == 0
     assert pd.read_csv(f).processor.tolist() == ['another']*2 + ['one']*2
+    f.write_text('a,b\n1,2\n'); monkeypatch.setattr(latency, 'latency_table', None) # nothing is measured in vain
+    assert 'lacks the columns' in CliRunner().invoke(app, ['latency', '--models', 'small', '--results', str(tmp_path)]).output
+
 
 def markdown(file): return '\n'.join(o.data['text/markdown'] for c in nbformat.read(file, as_version=4).cells for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {}))
 
