@@ -39,6 +39,7 @@ from .spectrogram import log_mel, picture, trim_silence
 from .split import load_split, make_split, save_split
 from .synth import EMOTION_PROSODY, build, clip
 from .train import keep_memory, load_config, make_model, make_optimizer, model_input, predict_logits, threads, train, train_epoch
+from .waveform import prepare_waveform
 
 # %% ../nbs/82_bench.ipynb #ac3ca200
 NUMBERS = [f'{c}{end}' for c in ('value', 'other', 'ratio') for end in ('', '_q1', '_q3')] # median and quartiles
@@ -136,7 +137,7 @@ def drawn_clip(
 
 def made_clip(file, kinds=KINDS, **how)->list: # of uint8 [H, W(, 3)]
     "The same by this project; `how` as for `spectrogram.picture`."
-    y = trim_silence(load_audio(file)); clean = log_mel(y)
+    y = trim_silence(prepare_waveform(load_audio(file))); clean = log_mel(y)
     spectrograms = [clean, *(augmented_log_mel(y, k, clip=str(file), db=clean) for k in kinds)]
     return [picture(db, **how) for db in spectrograms]
 

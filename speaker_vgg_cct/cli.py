@@ -114,6 +114,7 @@ def _write_pictures(row, root, maps, kinds, window, layout, size, seed, overwrit
     from speaker_vgg_cct.audio import load_audio
     from speaker_vgg_cct.augment import augmented_log_mel
     from speaker_vgg_cct.spectrogram import log_mel, picture, trim_silence
+    from speaker_vgg_cct.waveform import prepare_waveform
     name, made, y = Path(row['path']).stem, 0, None
     for cmap in maps:
         suffix = '' if cmap == 'magma' else 'colored'
@@ -121,7 +122,7 @@ def _write_pictures(row, root, maps, kinds, window, layout, size, seed, overwrit
             folder = root/row['corpus']/(f'{row["corpus"]}_augmented{suffix}' if kind else f'{row["corpus"]}_img{suffix}')
             file = folder/(f'{name}_{kind}.jpeg' if kind else f'{name}.jpeg')
             if file.exists() and not overwrite: continue
-            if y is None: y = trim_silence(load_audio(row['path']))
+            if y is None: y = trim_silence(prepare_waveform(load_audio(row['path']), row['path']))
             db = augmented_log_mel(y, kind, seed=seed, clip=row['clip'], window=window) if kind else log_mel(y, window)
             with atomic(file) as t: Image.fromarray(picture(db, layout, cmap, size)).save(t, 'JPEG', quality=75)
             made += 1

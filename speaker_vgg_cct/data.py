@@ -28,6 +28,7 @@ from .config import IMAGENET
 from .core import AudioError, StoreError, atomic, choose, digest, in_parallel, make_rng, write_json
 from .speaker import encoder_id, encoder_parts, fit_late_fusion, fit_speaker_pca, get_encoder
 from .spectrogram import PictureParams, colour, log_mel, picture, trim_silence
+from .waveform import WAVEFORM, prepare_waveform
 
 # %% ../nbs/31_data.ipynb #10686019
 @lru_cache(maxsize=1)
@@ -48,6 +49,7 @@ class Store:
         name:str, # what is stored, such as `pictures`
         params:dict, # plain values that the arrays depend on
     ):
+        params = params | {'waveform': WAVEFORM} # arrays of other rules are other arrays
         self.folder = Path(root)/f'{name}-{digest(params)}'
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder/'params.json').exists(): write_json(self.folder/'params.json', params)
@@ -123,10 +125,10 @@ def fill(
 def checked_samples(
     row:dict, # of a manifest: `path`, `sha256`
 )->np.ndarray: # float32 [samples]
-    "The samples that the manifest describes; raises `AudioError` if the file holds others by now."
+    "The samples that the manifest describes, prepared; raises `AudioError` if the file holds others by now."
     y = load_audio(row['path'])
     if samples_hash(y) != row['sha256']: raise AudioError('is not the file that the manifest describes', file=row['path'], remedy='Make the manifest again')
-    return y
+    return prepare_waveform(y, row['path'])
 
 @lru_cache(maxsize=1) # a clip and its augmented copies come one after the other
 def _trimmed(path, sha256, trim_db): return trim_silence(checked_samples(dict(path=path, sha256=sha256)), trim_db)

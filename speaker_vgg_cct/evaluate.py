@@ -126,10 +126,11 @@ def answer(
     **options, # override those of the run, see `train.load_run`
 )->tuple: # the table of `predictions`, and the run's provenance (a dict)
     "What the best epoch of a run takes the clips of a part for; raises `ConfigError` for data of another width."
-    device = pick_device(device); model, config, _, made = load_run(out, device, **options)
+    device = pick_device(device); model, config, pca, made = load_run(out, device, **options)
     if model.takes_speaker and data.speaker.shape[1] != model.speaker_dim:
         raise ConfigError('the data were prepared for another width of speaker vector', value=data.speaker.shape[1], remedy=f'Prepare them with width {model.speaker_dim}')
-    return predictions(predict_logits(model, data, config, device, batch_size), data, made['classes']), made
+    table = predictions(predict_logits(model, data, config, device, batch_size), data, made['classes'])
+    return table.assign(distance=pca.distance(data.speaker)) if model.takes_speaker else table, made
 
 def validate(
     out, # the run folder

@@ -26,6 +26,7 @@ from .recognizer import SHIPPED, Recognizer, sources_of
 from .report import recall_table, studies, summary_figure, summary_table
 from .results import load_aggregates, read_runs
 from .spectrogram import FLOOR_DB, FRAME_RATE, N_MELS, log_mel, mel_frequencies, trim_silence
+from .waveform import prepare_waveform
 
 # %% ../nbs/81_explore.ipynb #b3c21ddb
 class Panel(widgets.VBox):
@@ -204,7 +205,7 @@ class VoicesView(Panel):
         todo = [r for r in rows.itertuples() if r.clip not in self.known]
         for i in range(0, len(todo), 16):
             self.parts.alike.value = f'{i} of {len(todo)} clips heard …'; some = todo[i:i+16]
-            self.known |= zip([r.clip for r in some], get_encoder().embed([load_audio(r.path) for r in some]))
+            self.known |= zip([r.clip for r in some], get_encoder().embed([prepare_waveform(load_audio(r.path), r.path) for r in some]))
         return np.stack([self.known[c] for c in rows['clip']])
 
     def show(self,

@@ -19,6 +19,7 @@ from .speaker import ENCODERS, encoder_parts
 from .spectrogram import log_mel, picture, trim_silence
 from .synth import EMOTION_PROSODY, clip
 from .train import load_config, make_model, threads
+from .vad import prepare_speech
 from .voice import SpeakerPCA
 
 # %% ../nbs/79_latency.ipynb #72481611
@@ -41,8 +42,8 @@ def untrained(
     classes = ['anger', 'happy', 'neutral', 'sad']; config = load_config(preset, **options); model = make_model(config, len(classes)).eval()
     dim = sum(ENCODERS[name].dim for name, _ in encoder_parts(config.encoder)); zero, one = np.zeros(dim, np.float32), np.ones(dim, np.float32)
     late = np.zeros((len(classes), 1 + dim), np.float32) if config.late_fusion else zero[:0]; n = min(dim, model.speaker_dim - len(late))
-    arrays, told = parts_of(model, config, SpeakerPCA(zero, np.eye(n, dim, dtype=np.float32), zero[:n], 1., model.speaker_dim, 'train', (), zero, one, late if len(late) else None))
-    return Recognizer(arrays, told | dict(classes=classes, calibration=dict(temperature=1., threshold=0.)), runtime=runtime, threads=threads)
+    arrays, told = parts_of(model, config, SpeakerPCA(zero, np.eye(n, dim, dtype=np.float32), one[:n], 1., model.speaker_dim, 'train', (), zero, one, late if len(late) else None))
+    return Recognizer(arrays, told | dict(classes=classes, calibration=dict(temperature=1., threshold=0., distance=1.)), runtime=runtime, threads=threads)
 
 # %% ../nbs/79_latency.ipynb #168f171f
 class _Timed:
@@ -69,8 +70,8 @@ def stages(
     file, # of a clip
 )->dict: # name → function of nothing
     "What is done for a clip, a function a stage."
-    p, y = recognizer.params, load_audio(file); trimmed = trim_silence(y, p.trim_db); db = log_mel(trimmed, p.window); x = recognizer.inputs([y])
-    found = {'decode': lambda: load_audio(file), 'trim': lambda: trim_silence(y, p.trim_db), 'log-mel': lambda: log_mel(trimmed, p.window),
+    p, decoded = recognizer.params, load_audio(file); y = prepare_speech(decoded); trimmed = trim_silence(y, p.trim_db); db = log_mel(trimmed, p.window); x = recognizer.inputs([y])
+    found = {'decode': lambda: load_audio(file), 'speech detection': lambda: prepare_speech(decoded), 'trim': lambda: trim_silence(y, p.trim_db), 'log-mel': lambda: log_mel(trimmed, p.window),
              'picture': lambda: picture(db, p.layout, p.cmap, p.size, p.seconds, p.jpeg), 'speaker embedding': lambda: recognizer.vectors([y]), 'network': lambda: recognizer.network(*x)}
     return found if recognizer.encoders else {k: f for k, f in found.items() if k != 'speaker embedding'}
 

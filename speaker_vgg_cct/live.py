@@ -13,7 +13,7 @@ import numpy as np
 
 from .audio import SAMPLE_RATE, audio_blocks
 from .core import AudioError, ConfigError
-from .recognizer import SPEECH, WINDOW, speech_share
+from .recognizer import WINDOW, window_speech
 
 # %% ../nbs/76_live.ipynb #7966eb0f
 BLOCK = .1 # seconds
@@ -108,7 +108,7 @@ def listen(
     "What a stream sounds like, moment by moment."
     if not 0 <= smooth < 1: raise ConfigError('smooth must be at least 0 and below 1', value=smooth)
     windows, past = Windows(blocks, window, hop, drop), None
-    for at, y, ready in windows:
-        if speech_share(y) < SPEECH: past = None
+    for at, w, ready in windows:
+        if (y := window_speech(w)) is None: past = None
         else: p = recognizer.probabilities([y])[0]; past = p if past is None else smooth*past + (1 - smooth)*p
         yield Moment(at, None if past is None else dict(zip(recognizer.classes, map(float, past))), recognizer.told['calibration']['threshold'], time.monotonic() - ready, windows.dropped)

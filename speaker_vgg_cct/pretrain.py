@@ -31,6 +31,7 @@ from .speaker_cct import SPEAKER_CCTS
 from .spectrogram import FRAME_RATE, HOP, mel_power
 from .split import validation_speakers
 from .train import load_state, make_model, make_optimizer, make_schedule, model_input, pick_device, same_run, save_state, seed_epoch
+from .waveform import WAVEFORM
 
 # %% ../nbs/55_pretrain.ipynb #be5b6b79
 def unlabelled(
@@ -272,11 +273,11 @@ def pretrain(
     model = TARGETS[target](net, config, train.speaker.shape[1], hide).to(device)
     told = dict(target=target, clips={**old, **dict(zip(rows['clip'], rows.sha256))}); ledger = Ledger('pretraining', tuple(sorted(told['clips'])))
     data_hash = digest(list(told['clips'].items()), held.keys, train.speaker, held.speaker, target, hide)
-    made = provenance(**more, model=config.model, target=target, hide=hide, leave_out=leave_out, corpora=sorted(rows.corpus.unique()), clips=len(rows),
+    made = provenance(**more, waveform=WAVEFORM, model=config.model, target=target, hide=hide, leave_out=leave_out, corpora=sorted(rows.corpus.unique()), clips=len(rows),
                       held_out=sorted(held.rows.speaker.unique()), config_hash=config.hash, data_hash=data_hash, ledger_hash=ledger.hash)
     try:
         with FileLock(out/'.lock', timeout=0):
-            if not same_run(out, made, ('config_hash', 'data_hash')):
+            if not same_run(out, made, ('config_hash', 'data_hash', 'waveform')):
                 write_text(out/'args.yaml', yaml.safe_dump(asdict(config))); save_ledgers([ledger], out/'ledger.json'); write_json(out/'provenance.json', made)
             _learn(model, train, held, config, told, out, device)
     except Timeout: raise ConfigError('is in use by another process', file=out, remedy='Wait for it, or choose another folder') from None

@@ -26,6 +26,7 @@ from .results import append_runs, read_runs, result_row, run_name, save_aggregat
 from .speaker import encoder_id, encoder_parts, ENCODERS
 from .split import make_split, split_hash
 from .train import load_config, load_run, make_model, pick_device, predict_logits, threads, train
+from .waveform import WAVEFORM
 
 # %% ../nbs/70_study.ipynb #4fb25469
 STUDY_GROUPS = 'main', 'control', 'ablation'
@@ -124,7 +125,7 @@ def slug(name:str)->str: "A folder's name for a system."; return re.sub(r'\W+', 
 def _finished(folder, config, split): # the metrics of a cell that is there, and its provenance
     if not all((folder/f).exists() for f in ('provenance.json', 'performance.yaml', 'validation.csv')): return None
     made = json.loads((folder/'provenance.json').read_text())
-    if (made['config_hash'], made['split_hash']) != (config.hash, split_hash(split)): return None # `train` says what is wrong with it
+    if (made['config_hash'], made['split_hash'], made.get('waveform')) != (config.hash, split_hash(split), WAVEFORM): return None # `train` says what is wrong with it
     return yaml.safe_load((folder/'performance.yaml').read_text()), made
 
 def system_config(system:System, manifest:pd.DataFrame, test_corpus:str, seed:int, out, device:str='auto', jobs:int=-1)->Config:
@@ -158,10 +159,10 @@ def run_baselines(
     "Baselines and floors on the split of one corpus and seed; audits the split once more, in full."
     split = make_split(manifest, test_corpus, seed=seed, **split_options); classes = split.attrs['classes']
     folder = Path(out)/'study'/'baselines'/test_corpus/f'seed{seed}'
-    made = provenance(command=command, group='baseline', synthetic=bool(manifest.synthetic.all()), model='', campplus=encoder_id('campplus', campplus)['weights'] if campplus else '', classes=classes, setting='inductive', config_hash='', label_hash=split.attrs['label_hash'], split_hash=split_hash(split),
+    made = provenance(command=command, waveform=WAVEFORM, group='baseline', synthetic=bool(manifest.synthetic.all()), model='', campplus=encoder_id('campplus', campplus)['weights'] if campplus else '', classes=classes, setting='inductive', config_hash='', label_hash=split.attrs['label_hash'], split_hash=split_hash(split),
                       split={k: v for k, v in split.attrs.items() if k not in ('classes', 'label_hash')})
     old = json.loads((folder/'provenance.json').read_text()) if (folder/'provenance.json').exists() else {}
-    if old.get('split_hash') != made['split_hash'] or campplus and old.get('campplus') != made['campplus']:
+    if any(old.get(k) != made[k] for k in ('split_hash', 'waveform')) or campplus and old.get('campplus') != made['campplus']:
         shared = check(full_audit(split, manifest, Path(out)/'features', jobs=jobs))
         with atomic(folder/'audit.csv') as tmp: shared.to_csv(tmp, index=False)
         # labels are all that a baseline's parts need: no picture is drawn

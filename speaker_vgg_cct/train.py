@@ -44,6 +44,7 @@ from .speaker_cct import FUSIONS, SPEAKER_CCTS, SpeakerVGGCCT
 from .spectrogram import CMAPS, LAYOUTS, WINDOWS
 from .split import split_hash
 from .voice import FIT_ON
+from .waveform import WAVEFORM
 
 # %% ../nbs/50_train.ipynb #6844357b
 _any = math.inf
@@ -369,7 +370,7 @@ def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=la
 def same_run(
     folder, # of a run
     made:dict, # its provenance
-    what=('config_hash', 'split_hash'), # entries that must agree
+    what=('config_hash', 'split_hash', 'waveform'), # entries that must agree
 )->bool: # is the run there already; its provenance then stays that of its beginning
     "Refuses a folder that holds another run."
     f = Path(folder)/'provenance.json'
@@ -405,7 +406,7 @@ def train(
             rows = pd.concat([p.rows for p in parts.values()]).drop_duplicates('clip')
             known = checkpoint_ledger(config.initial_checkpoint, rows)
             setting = max(config.setting if pca else 'inductive', setting_of([known] if known else [], split, rows), key=[*SETTINGS.values()].index)
-            made = provenance(**more, threads=torch.get_num_threads(), processes={'0': team.size}, synthetic=bool(rows.synthetic.all()), model=config.model, classes=attrs['classes'], setting=setting, config_hash=config.hash,
+            made = provenance(**more, threads=torch.get_num_threads(), processes={'0': team.size}, synthetic=bool(rows.synthetic.all()), model=config.model, classes=attrs['classes'], setting=setting, config_hash=config.hash, waveform=WAVEFORM,
                               label_hash=attrs['label_hash'], split_hash=split_hash(split), **({'encoder': encoder_id(config.encoder, config.weights)} if pca else {}), split={k: v for k, v in attrs.items() if k not in ('classes', 'label_hash')})
             if len(parts['train']) < config.batch_size: raise ConfigError('batch_size is larger than the training part', value=config.batch_size, remedy=f'It has {len(parts["train"])} rows')
             if config.batch_size % team.size: raise ConfigError(f'batch_size must be divisible by the number of processes, {team.size}', value=config.batch_size)
