@@ -174,7 +174,7 @@ def pages(site): return {p: Page(p.read_text(encoding='utf-8')) for p in sorted(
 
 
 def test_each_page_is_made(site, pages):
-    wanted = {'index', *(f'paper/{p}' for p in ('abstract', 'limits', 'bibliography', 'method', 'corpora', 'results', 'comparison', 'ablation', 'enrolment', 'selection', 'calibration', 'learnt', 'encoders', 'cost', 'latency', 'speed', 'reference', 'reliability', 'compare')), 'held_out/SYNTH_A-seed0', 'held_out/SYNTH_B-seed0', 'api', *(p.stem for p in NBS.glob('[0-9]*.ipynb')), *(f'guide/{p.stem}' for p in NBS.glob('guide/*.ipynb')), *(f'source/{m.stem}' for m in MODULES)}
+    wanted = {'index', *(f'paper/{p}' for p in ('abstract', 'limits', 'bibliography', 'method', 'corpora', 'results', 'comparison', 'ablation', 'enrolment', 'selection', 'calibration', 'robustness', 'learnt', 'encoders', 'cost', 'latency', 'speed', 'reference', 'reliability', 'compare')), 'held_out/SYNTH_A-seed0', 'held_out/SYNTH_B-seed0', 'api', *(p.stem for p in NBS.glob('[0-9]*.ipynb')), *(f'guide/{p.stem}' for p in NBS.glob('guide/*.ipynb')), *(f'source/{m.stem}' for m in MODULES)}
     assert {p.relative_to(site).with_suffix('').as_posix() for p in pages} == wanted
     for p in pages: assert len(p.read_text(encoding='utf-8')) > 3000, f'{p} is nearly empty'
 
