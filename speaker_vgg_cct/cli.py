@@ -455,8 +455,9 @@ def study(
 
     Example: `speaker-vgg-cct study --corpora datasets --groups main,control`"""
     from speaker_vgg_cct.analysis import finish_study
-    from speaker_vgg_cct.study import STUDY_GROUPS, campplus_of, lacking_weights, read_systems, run_baselines, run_inner, run_system, store_features
-    found = read_systems(systems if systems.exists() else project_root()/systems)
+    from speaker_vgg_cct.study import STUDY_GROUPS, campplus_of, lacking_weights, read_systems, run_baselines, run_inner, run_system, store_features, study_split
+    systems = systems if systems.exists() else project_root()/systems
+    found, split = read_systems(systems), study_split(systems)
     wanted = [choose(g.strip(), STUDY_GROUPS, 'group of systems') for g in groups.split(',')]
     for name in only or (): choose(name, [s.name for s in found], 'system (--only)', file=systems)
     asked = [s for group in STUDY_GROUPS if group in wanted for s in found if s.group == group and (not only or s.name in only)]
@@ -470,7 +471,7 @@ def study(
         manifest, _ = _manifest(corpora, out, jobs); there = sorted(manifest.corpus.unique())
         names = there if test_corpora == 'all' else [choose(c.strip(), there, 'test corpus') for c in test_corpora.split(',')]
         if backend: store_features(asked, manifest, names, out/'features', jobs)
-        def base(cell): return run_baselines(manifest, *cell, asked[0].split, out, results, jobs, command, campplus_of(asked))
+        def base(cell): return run_baselines(manifest, *cell, split, out, results, jobs, command, campplus_of(asked))
         for _ in each(base, [(name, seed) for seed in sorted({seed for s in asked for seed in s.seeds}) for name in names]): pass
         def run(cell): return run_system(cell[0], manifest, *cell[1:], out, results, device, jobs, command)
         cells = [(s, name, seed) for s in asked for seed in s.seeds for name in names]
