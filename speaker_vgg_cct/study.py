@@ -19,7 +19,7 @@ from .audit import check, checkpoint_ledger, full_audit, run_ledgers, save_ledge
 from .baselines import baseline_predictions, hear, judge_predictions, store_egemaps
 from .config import Config
 from .core import ConfigError, StoreError, atomic, choose, provenance, write_json
-from .data import prepare, run_enrolment, speakers_of, store_pictures, store_voices, voice_vectors
+from .data import clips_heard, prepare, run_enrolment, speakers_of, store_pictures, store_voices, voice_vectors
 from .evaluate import evaluate, floors, judge, validate
 from .pretrain import TARGETS, pretrain
 from .results import append_runs, read_runs, result_row, run_name, save_aggregates
@@ -221,7 +221,10 @@ def store_features(
             rows = pd.concat(splits).drop_duplicates(['clip', 'augmentation', 'copy']).join(manifest.set_index('clip'), on='clip')
             store_pictures(rows, config.picture(model.img_size), features, seed, jobs)
             if s.pretrain: store_pictures(manifest, config.picture(model.img_size), features, jobs=jobs)
-            for speed in (1., *(config.speeds or ())) if model.speaker_dim else (): voice_vectors(manifest, features, config.encoder, config.weights, jobs, speed)
+            needed = [clips_heard(s, manifest, config.deviation, config.enrol) for s in splits]
+            for speed in (1., *(config.speeds or ())) if model.speaker_dim else ():
+                heard = pd.concat([clips if speed == 1 else clips[trains] for clips, _, trains in needed]).drop_duplicates('clip')
+                voice_vectors(heard, features, config.encoder, config.weights, jobs, speed)
 
 # %% ../nbs/70_study.ipynb #674f944a
 def rerun(
