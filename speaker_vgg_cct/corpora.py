@@ -18,7 +18,7 @@ import numpy as np, pandas as pd, soundfile as sf, yaml
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from .audio import SAMPLE_RATE, load_audio, samples_hash
+from .audio import AUDIO_ENDINGS, LOSSLESS_ENDINGS, LOSSY_ENDINGS, SAMPLE_RATE, count_endings, decode, is_audio_name, samples_hash, to_mono
 from .core import EMOTIONS, SYNONYMS, AudioError, ConfigError, CorpusError, StoreError, atomic, choose
 
 # %% ../nbs/10_corpora.ipynb #67c703bb
@@ -225,14 +225,14 @@ AUDFORMAT = replace(METADATA, name='audformat', example='db.yaml', source='an au
 # %% ../nbs/10_corpora.ipynb #bc8022df
 def audio_files(
     folder, # searched at any depth
-)->tuple[list[Path], list[Path]]: # the .wav and .flac files in order, and the linked folders that were not entered
+)->tuple[list[Path], list[Path]]: # the files with an ending of audio in order, and the linked folders that were not entered
     "The clips below a folder; raises `CorpusError` for a folder in it that cannot be read."
     def refuse(e): raise CorpusError(f'cannot be read: {e.strerror}', file=e.filename)
     files, links = [], []
     for at, dirs, names in os.walk(folder, onerror=refuse):
         dirs[:] = sorted(d for d in dirs if not d.startswith('.'))
         links += [Path(at)/d for d in dirs if (Path(at)/d).is_symlink()]
-        files += [Path(at)/n for n in sorted(names) if n.lower().endswith(('.wav', '.flac')) and not n.startswith('.')]
+        files += [Path(at)/n for n in sorted(names) if is_audio_name(n) and not n.startswith('.')]
     return files, links
 
 # %% ../nbs/10_corpora.ipynb #352611fd
@@ -259,7 +259,7 @@ def recognise(
 # %% ../nbs/10_corpora.ipynb #f6707c69
 def _unknown(folder, files):
     looked = ', '.join(f'{c.name} {c.example}' for c in (*CORPORA.values(), REFERENCE))
-    return CorpusError('is no corpus in a layout that is known', file=folder, value=files[0].name if files else 'no .wav or .flac file',
+    return CorpusError('is no corpus in a layout that is known', file=folder, value=files[0].name if files else 'no file that is audio by its ending',
         remedy=f'Looked for a metadata.csv (file, emotion, speaker), for the db.yaml of an audformat database and for names like {looked}')
 
 def find_corpora(
@@ -269,7 +269,7 @@ def find_corpora(
     "The corpora in a folder, each subfolder by itself; raises `CorpusError` for one that is not known, unless only others are asked for."
     folder = Path(folder)
     if not folder.is_dir(): raise CorpusError('is no folder', file=folder)
-    direct = [p for p in folder.iterdir() if p.suffix.lower() in ('.wav', '.flac') and not p.name.startswith('.')]
+    direct = [p for p in folder.iterdir() if is_audio_name(p) and not p.name.startswith('.')]
     whole = recognise(folder, audio_files(folder)[0]) if direct or _named(folder) or any((folder/c.example).is_file() for c in (AUDFORMAT, METADATA)) else None
     found, unknown = {}, []
     for sub in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith('.')) if not (whole or direct) else []:
@@ -299,6 +299,42 @@ def _frame(rows, columns)->pd.DataFrame: # strings are Python's, missing is None
 
 def _problem(file, corpus, problem, detail='', left_out=True): return dict(zip(REPORT, (str(file), corpus, problem, detail, left_out)))
 
+# %% ../nbs/10_corpora.ipynb #73a3e08d
+def _form(file): # 0 lossless, 1 compressed, 2 video
+    ending = file.suffix.lower()
+    return 0 if ending in LOSSLESS_ENDINGS else 1 if ending in LOSSY_ENDINGS else 2
+
+def _one_form_each(corpus:Corpus, folder, files, table)->tuple[list, list]: # the files to read, rows of the report
+    "Leaves out what is there in a better form: in the same folder by its name, in another one by what its name says."
+    def is_listed(f): return f.relative_to(folder).as_posix() in (table or ())
+    best = {}
+    for f in sorted(files, key=lambda f: (not is_listed(f), AUDIO_ENDINGS.index(f.suffix.lower()))): best.setdefault((f.parent, f.stem), f)
+    kept = {f: f if is_listed(f) else best[f.parent, f.stem] for f in files} # two rows of a table are two clips
+    if table is None:
+        of_clip = {}
+        for f in files:
+            if kept[f] == f and (g := corpus.parse(f)): of_clip.setdefault(g['clip'], []).append(f)
+        for fs in of_clip.values():
+            first = min(fs, key=_form)
+            for f in fs: kept[f] = f if _form(f) == _form(first) else first
+    rows = [_problem(f, corpus.name, 'other form', f'the same recording as {k.name}, which is read') for f, k in kept.items() if k != f]
+    return [f for f, k in kept.items() if k == f], rows
+
+_ABOUT = re.compile(r'(metadata\.csv|labels\.ya?ml|db\..+|SYNTHETIC|(README|LICEN[CS]E|CITATION|COPYING|CHANGELOG|NOTICE)\b.*)', re.I) # tables of labels, and texts about a corpus
+
+def _other_files(folder): # that are not audio by their endings, and no table of labels
+    return [Path(at)/n for at, dirs, names in os.walk(folder) for n in sorted(names)
+            if not is_audio_name(n) and not any(p.startswith('.') for p in (Path(at)/n).relative_to(folder).parts) and not _ABOUT.fullmatch(n) and Path(at).name != 'EmoEvaluation']
+
+def _told_others(corpus:Corpus, folder)->list: # at most one row of the report
+    if not (others := _other_files(folder)): return []
+    return [_problem(folder, corpus.name, 'not audio', f'{len(others)} files: {count_endings(others)}', left_out=False)]
+
+def _told_empty(folder)->list: # rows of the report: subfolders that hold files, but no audio
+    subs = sorted(p for p in Path(folder).iterdir() if p.is_dir() and not p.name.startswith('.'))
+    found = [(p, others) for p in subs if not audio_files(p)[0] and (others := _other_files(p))]
+    return [_problem(p, p.name, 'no corpus', f'no audio among {len(others)} files: {count_endings(others)}', left_out=False) for p, others in found]
+
 # %% ../nbs/10_corpora.ipynb #f9d56f2c
 def _read_corpus(
     corpus:Corpus, folder, # as `find_corpora` gives them
@@ -307,8 +343,9 @@ def _read_corpus(
     "One corpus's labels; each file is in one of the two lists."
     files, links = audio_files(folder)
     table = corpus.table(folder) if corpus.table else None
+    files, doubles = _one_form_each(corpus, folder, files, table)
     rows, unused = [], set(table or ())
-    problems = [_problem(l, corpus.name, 'linked folder', 'not entered') for l in links]
+    problems = [_problem(l, corpus.name, 'linked folder', 'not entered') for l in links] + doubles + _told_others(corpus, folder)
     synthetic = (Path(folder)/'SYNTHETIC').exists() # the marker that made-up speech carries
     for f in files:
         g = corpus.parse(f)
@@ -351,7 +388,7 @@ def read_labels(
     "The labels of the corpora in a folder, without opening a clip; raises `CorpusError` for what `find_corpora` and `check_manifest` refuse."
     both = [_read_corpus(c, f, merge_excited) for c, f in find_corpora(folder, names).values()]
     labels = _frame([r for rows, _ in both for r in rows], COLUMNS[:-2])
-    report = _frame([p for _, problems in both for p in problems], REPORT)
+    report = _frame([p for _, problems in both for p in problems] + (_told_empty(folder) if names is None else []), REPORT)
     if not len(labels): raise CorpusError('holds no clip with a label', file=folder, value='; '.join(report.problem.unique()))
     return check_manifest(labels), report
 
@@ -363,23 +400,28 @@ def _stamp(path)->tuple: # what tells a changed file: size in bytes and time of 
 
 def inspect_clip(
     path, # of the sound
-)->dict: # a row of the cache; `peak` is 1.0 at full scale, `clipped` counts samples in runs of three or more at full scale
+)->dict: # a row of the cache; `note`: what was done to read it, `peak` is 1.0 at full scale, `clipped` counts samples in runs of three or more at full scale
     "What one decoding tells of a clip."
-    row = dict(zip(('path', 'size', 'mtime_ns'), (os.path.abspath(path), *_stamp(path))), seconds=0., sha256='', peak=0., clipped=0, error='')
-    try: y = load_audio(path)
+    row = dict(zip(('path', 'size', 'mtime_ns'), (os.path.abspath(path), *_stamp(path))), seconds=0., sha256='', peak=0., clipped=0, error='', note='')
+    try:
+        sound = decode(path)
+        y = to_mono(sound.samples, sound.rate, file=path)
     except AudioError as e: return {**row, 'error': 'empty' if e.value == 0 else e.problem}
-    full = np.abs(sf.read(str(path), dtype='float32', always_2d=True)[0]) >= 32767/32768
+    full = np.abs(sound.samples) >= 32767/32768
     runs = full[:-2] & full[1:-1] & full[2:] # where a run of three begins
     full[:] = False
     for i in range(3): full[i:len(full)-2+i] |= runs
-    return {**row, 'seconds': len(y)/SAMPLE_RATE, 'sha256': samples_hash(y), 'peak': float(np.abs(y).max()), 'clipped': int(full.sum())}
+    return {**row, 'seconds': len(y)/SAMPLE_RATE, 'sha256': samples_hash(y), 'peak': float(np.abs(y).max()), 'clipped': int(full.sum()), 'note': sound.note or ''}
 
 # %% ../nbs/10_corpora.ipynb #84501a97
-CACHE = dict(path=str, size=int, mtime_ns=int, seconds=float, sha256=str, peak=float, clipped=int, error=str)
+CACHE = dict(path=str, size=int, mtime_ns=int, seconds=float, sha256=str, peak=float, clipped=int, error=str, note=str)
 
 def _load_cache(path)->dict: # {(path, size, mtime_ns): row}
     if path is None or not Path(path).exists(): return {}
-    try: df = pd.read_csv(path, dtype=str, keep_default_na=False)[list(CACHE)].astype(CACHE)
+    try:
+        df = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if [*df] == list(CACHE)[:-1]: return {} # of a version that read fewer kinds of files
+        df = df[list(CACHE)].astype(CACHE)
     except (ValueError, KeyError) as e: raise StoreError(f'is no cache of measured clips: {e}', file=path, remedy='Delete it; it is made again') from None
     return {(r['path'], r['size'], r['mtime_ns']): r for r in df.to_dict('records')}
 
@@ -418,6 +460,7 @@ def _faults(
     out = []
     if r['peak'] < SILENT: out.append(say('silent', f"peak {r['peak']:.1e} of full scale"))
     if r['seconds'] < shortest: out.append(say('too short', f"{r['seconds']:.3f} s"))
+    if r['note']: out.append(say('odd header', r['note'], left_out=False))
     if r['clipped']: out.append(say('clipped', f"{r['clipped']} samples", left_out=False))
     return out
 
