@@ -358,7 +358,7 @@ def test_readme_is_the_home_page():
 
 def test_home_page_shows_the_results_that_are_committed(tmp_path):
     nb = nbformat.read(NBS/'index.ipynb', as_version=4)
-    NotebookClient(nb, kernel_name='python3', resources={'metadata': {'path': str(NBS)}}).execute()
+    NotebookClient(nb, kernel_name='python3', startup_timeout=600, resources={'metadata': {'path': str(NBS)}}).execute()
     nbformat.write(nb, tmp_path/'index.ipynb')
     assert readme_text(tmp_path/'index.ipynb') == readme_text(NBS/'index.ipynb'), 'the results have changed: run `make readme`'
 
