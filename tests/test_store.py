@@ -1,7 +1,6 @@
 "The feature store under what happens to it: killed half-way, filled by two processes, grown."
-import signal
-import subprocess
-import sys
+import multiprocessing
+import os
 import time
 import tracemalloc
 
@@ -10,29 +9,31 @@ import pytest
 
 from speaker_vgg_cct.data import Each, Store, fill
 
-# a store of 60 slow arrays, shards of 4. It begins when as many processes as asked for are there, and stands still, to be killed, at the n-th array or file
-SLOW = '''
-import os, sys, time, numpy as np
-from pathlib import Path
-from speaker_vgg_cct.data import Each, Store, fill
-root, processes, where, n = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-seen, replace = dict(array=0, file=0), os.replace
-def at(what):
-    seen[what] += 1
-    if (what, seen[what]) == (where, n): (root/'stands').touch(); time.sleep(1e6)
-def renamed(*args): at('file'); return replace(*args)
-def compute(i): at('array'); time.sleep(.01); return np.full(1000, i, np.int64)
-if __name__ == '__main__':
-    os.replace = renamed; (root/f'here-{os.getpid()}').touch()
-    while len(list(root.glob('here-*'))) < processes: time.sleep(.01)
-    fill(Store(root, 'slow', {}), {str(i): i for i in range(60)}, Each(compute), jobs=1, shard=4)
-'''
-
 
 def compute(i): return np.full(1000, i, np.int64)
 
 
-def filler(root, processes=1, where='nowhere', n=0): return subprocess.Popen([sys.executable, '-c', SLOW, *map(str, (root, processes, where, n))])
+def work(root, processes, where, n):
+    "Fills a store of 60 slow arrays, in shards of 4. It begins when so many processes are there, and stands still, to be killed, at the n-th array or file."
+    seen, replace = dict(array=0, file=0), os.replace
+    def at(what):
+        seen[what] += 1
+        if (what, seen[what]) == (where, n): (root/'stands').touch(); time.sleep(1e6)
+    def renamed(*args): at('file'); return replace(*args)
+    def slowly(i): at('array'); time.sleep(.01); return compute(i)
+    os.replace = renamed
+    (root/f'here-{os.getpid()}').touch()
+    while len(list(root.glob('here-*'))) < processes: time.sleep(.01)
+    fill(Store(root, 'slow', {}), {str(i): i for i in range(60)}, Each(slowly), jobs=1, shard=4)
+
+
+def filler(*args):
+    "`work` in a process that has the program loaded already."
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['speaker_vgg_cct.data'])
+    p = context.Process(target=work, args=args)
+    p.start()
+    return p
 
 
 @pytest.mark.parametrize('where, n, kept', [('array', 7, 4), ('array', 9, 8), ('array', 60, 56), ('file', 4, 4), ('file', 5, 4), ('file', 6, 8)]) # the first file holds the parameters; a shard is two
@@ -40,9 +41,9 @@ def test_killed_anywhere_it_is_whole_again(tmp_path, where, n, kept):
     "A kill leaves finished shards and nothing that is taken for one; the rest is computed, nothing twice."
     p = filler(tmp_path, 1, where, n)
     while not (tmp_path/'stands').exists():
-        assert p.poll() is None, 'it was to stand still'
+        assert p.is_alive(), 'it was to stand still'
         time.sleep(.01)
-    p.send_signal(signal.SIGKILL); p.wait()
+    p.kill(); p.join()
     store, computed = Store(tmp_path, 'slow', {}), []
     assert len(store) == kept
     def again(i): computed.append(i); return compute(i)
@@ -52,8 +53,9 @@ def test_killed_anywhere_it_is_whole_again(tmp_path, where, n, kept):
 
 
 def test_two_processes_fill_one_store(tmp_path):
-    both = [filler(tmp_path, 2) for _ in range(2)]
-    assert [p.wait() for p in both] == [0, 0]
+    both = [filler(tmp_path, 2, 'nowhere', 0) for _ in range(2)]
+    for p in both: p.join()
+    assert [p.exitcode for p in both] == [0, 0]
     store = Store(tmp_path, 'slow', {})
     assert len(store) == 60 and (store[[str(i) for i in range(60)]] == np.arange(60)[:, None]).all()
 
