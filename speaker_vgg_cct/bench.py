@@ -64,7 +64,7 @@ def row(
     return dict(section=section, what=what, threads=torch.get_num_threads(), repeats=len(value)) | quartiles('value', value) | found | more
 
 # %% ../nbs/82_bench.ipynb #b377a2f7
-_now = time.perf_counter # seconds of a clock; tests put one in its place that does not follow the machine
+_now = time.perf_counter # seconds; tests put a clock in its place that does not follow the machine
 
 def in_turn(
     functions:dict, # name → function of nothing

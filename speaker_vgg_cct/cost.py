@@ -99,7 +99,7 @@ def passes(
     return {'forward': forward, 'training': training}
 
 # %% ../nbs/66_cost.ipynb #104168df
-_now = time.perf_counter # seconds of a clock; tests put one in its place that does not follow the machine
+_now = time.perf_counter # seconds; tests put a clock in its place that does not follow the machine
 
 def measure(
     name:str, # of the model
@@ -116,7 +116,8 @@ def measure(
         torch.manual_seed(0)
         model = timm.create_model(name).to(device)
         steps, begin = passes(model, batch, device), _now()
-        while len(rounds) <= repeats and (len(rounds) < 2 or _now() - begin < (limit_s if len(rounds) < 4 else budget_s)):
+        def in_time(): return _now() - begin < (limit_s if len(rounds) < 4 else budget_s)
+        while len(rounds) <= repeats and (len(rounds) < 2 or in_time()):
             rounds.append({})
             for step, run in steps.items():
                 for kind in ('ours', 'plain')[::1 if len(rounds)%2 else -1]:
@@ -175,7 +176,8 @@ def cost_table(
     n_threads = best_threads() if device == 'cpu' else torch.get_num_threads()
     networks, times, begin = table.drop_duplicates('network'), [], _now()
     for row in tqdm(networks.itertuples(), total=len(networks), desc='networks', leave=False):
-        n, left = batch or batch_for(row.multiply_adds, device), 3*budget_s*len(networks) - (_now() - begin)
+        n = batch or batch_for(row.multiply_adds, device)
+        left = 3*budget_s*len(networks) - (_now() - begin)
         with threads(n_threads): rounds = measure(row.model, n, repeats, budget_s, left, device)
         times.append({'network': row.network, 'batch': n, 'repeats': len(rounds), 'threads': n_threads, **summary(rounds)})
     return table.merge(pd.DataFrame(times), on='network')

@@ -45,7 +45,7 @@ def untrained(
     return Recognizer(arrays, told | dict(classes=classes, calibration=dict(temperature=1., threshold=0.)), runtime=runtime, threads=threads)
 
 # %% ../nbs/79_latency.ipynb #168f171f
-_now = time.perf_counter # seconds of a clock; tests put one in its place that does not follow the machine
+_now = time.perf_counter # seconds; tests put a clock in its place that does not follow the machine
 
 class _Timed:
     "A function that adds up the seconds it takes."

@@ -17,7 +17,7 @@ from .recognizer import SPEECH, WINDOW, speech_share
 
 # %% ../nbs/76_live.ipynb #7966eb0f
 BLOCK = .1 # seconds
-_now, _sleep = time.monotonic, time.sleep # tests put others in their place, so that they wait for nothing
+_now, _sleep = time.monotonic, time.sleep # tests put others in their place and wait for nothing
 
 def file_blocks(
     path, # any file that libsndfile reads, or an open one
@@ -60,7 +60,9 @@ class Windows:
             for b in blocks:
                 if self._stop.is_set(): return
                 buffer = np.concatenate([buffer, b])[-self._n:]; heard += len(b)
-                if heard >= due: due = heard + self._hop; self._put((heard/SAMPLE_RATE, buffer, _now()))
+                if heard >= due:
+                    due = heard + self._hop
+                    self._put((heard/SAMPLE_RATE, buffer, _now()))
         except Exception as e: end = e # the one who takes the windows is to know
         self._put(end, last=True)
 

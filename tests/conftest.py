@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-with suppress(ImportError): # the same inputs every time; `make reliability` draws others with `--hypothesis-profile random`
+# The same inputs every time. `make reliability` draws others: `--hypothesis-profile random`.
+with suppress(ImportError):
     from hypothesis import settings
     settings.register_profile('random', database=None)
     settings.register_profile('alike', derandomize=True, database=None)

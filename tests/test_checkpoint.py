@@ -144,7 +144,8 @@ def test_pretrained_of_a_name(server, tmp_path, monkeypatch):
     with socket.socket() as held: # a port on which nobody listens, and nobody else can
         held.bind(('127.0.0.1', 0))
         monkeypatch.setenv('SVC_CHECKPOINTS', f'http://127.0.0.1:{held.getsockname()[1]}')
-        with pytest.raises(ConfigError, match='cannot be fetched.*cct_14_7x2_224_imagenet.pth.*Put the file there by hand'): timm.create_model(NAMES[1], pretrained=True)
+        said = 'cannot be fetched.*cct_14_7x2_224_imagenet.pth.*Put the file there by hand'
+        with pytest.raises(ConfigError, match=said): timm.create_model(NAMES[1], pretrained=True)
 
 
 def test_code_in_a_checkpoint_does_not_run(tmp_path):

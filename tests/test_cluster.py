@@ -38,8 +38,9 @@ BUSY = 600 # seconds that a busy machine may need for what takes a moment on a f
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch, request):
-    "The commands wait longer for an answer than they would for a user, unless there is nobody to answer."
-    if request.node.originalname != 'test_what_cannot_work_is_one_line': monkeypatch.setattr('speaker_vgg_cct.cluster.on_cluster', partial(on_cluster, wait=BUSY))
+    "Commands wait longer for an answer than for a user, unless there is nobody to answer."
+    if request.node.originalname == 'test_what_cannot_work_is_one_line': return
+    monkeypatch.setattr('speaker_vgg_cct.cluster.on_cluster', partial(on_cluster, wait=BUSY))
 
 
 def until(condition):
@@ -69,7 +70,7 @@ def files(folder):
 
 @contextmanager
 def a_worker_dies(address, mark):
-    "Of the workers of a cluster the one that begins the second task of all: it leaves nothing behind but `mark`."
+    "The worker that begins the second task of all is killed, and leaves nothing but `mark`."
     begun = mark.with_name('begun')
     class Dies(distributed.WorkerPlugin):
         name = 'dies'
@@ -107,7 +108,8 @@ def test_embeddings_are_those_of_one_machine(cluster, corpora, tmp_path):
 def test_a_worker_is_killed_and_no_picture_is_lost(cluster, corpora, tmp_path):
     options = ('--datasets-dir', corpora, '--augmentations', 'mask', '--out', tmp_path/'out')
     with a_worker_dies(cluster.scheduler_address, tmp_path/'died'):
-        shown = run('spectrograms', *options, '--pictures-dir', tmp_path/'there', '--backend', 'dask', '--address', cluster.scheduler_address)
+        shown = run('spectrograms', *options, '--pictures-dir', tmp_path/'there', '--backend', 'dask',
+                    '--address', cluster.scheduler_address)
     assert (tmp_path/'died').exists()
     run('spectrograms', *options, '--pictures-dir', tmp_path/'here', '--jobs', 1)
     assert files(tmp_path/'there') == files(tmp_path/'here') and len(files(tmp_path/'here')) == 2*len([*corpora.rglob('*.wav')])
@@ -123,7 +125,8 @@ def test_what_cannot_work_is_one_line(corpora, tmp_path, options, said):
     with socket.socket() as held: # a port on which nobody listens, and nobody else can
         held.bind(('127.0.0.1', 0))
         free = f'127.0.0.1:{held.getsockname()[1]}'
-        shown = run('embeddings', '--datasets-dir', corpora, '--out', tmp_path/'out', *(o.format(free=free) for o in options), status=1)
+        shown = run('embeddings', '--datasets-dir', corpora, '--out', tmp_path/'out',
+                    *(o.format(free=free) for o in options), status=1)
     assert shown.startswith('error: ') and shown.count('\n') == 1 and said in shown, shown
     assert not (tmp_path/'out').exists()
 
@@ -194,11 +197,13 @@ def test_a_worker_that_is_not_as_it_should_be_is_refused(commands, corpora, tmp_
     shutil.copytree(Path(speaker_vgg_cct.__file__).parent, tmp_path/'speaker_vgg_cct', ignore=shutil.ignore_patterns('__pycache__'))
     with open(tmp_path/'speaker_vgg_cct'/'core.py', 'a') as f: f.write('# another state\n')
     odd = commands[1]('--nthreads', 1, '--name', fault, PYTHONPATH=str(tmp_path)) if fault == 'code' else commands[1]('--nthreads', 2, '--name', fault)
-    with distributed.Client(scheduler_file=str(commands[0]), set_as_default=False) as client: client.wait_for_workers(3, BUSY)
+    with distributed.Client(scheduler_file=str(commands[0]), set_as_default=False) as client:
+        client.wait_for_workers(3, BUSY)
     shown = run('embeddings', '--datasets-dir', corpora, '--out', tmp_path/'out', '--backend', 'dask', '--address', commands[0], status=1)
     assert ('another installation' if fault == 'code' else 'several tasks at a time') in shown and 'Traceback' not in shown
     odd.terminate(); odd.wait(BUSY)
-    with distributed.Client(scheduler_file=str(commands[0]), set_as_default=False) as client: until(lambda: len(client.nthreads()) == 2)
+    with distributed.Client(scheduler_file=str(commands[0]), set_as_default=False) as client:
+        until(lambda: len(client.nthreads()) == 2)
 
 
 @pytest.fixture(scope='module')
@@ -222,5 +227,6 @@ def test_ray_runs_a_lost_workers_task_again(ray_address, tmp_path):
         with open(tmp_path/'ran', 'a') as f: f.write(f'{i}\n')
         if i == 5 and not (tmp_path/'killed').exists(): (tmp_path/'killed').touch(); os.kill(os.getpid(), signal.SIGKILL)
         return i
-    with on_cluster('ray', ray_address, wait=BUSY): assert list(in_parallel(fragile, range(12))) == [*range(12)]
+    with on_cluster('ray', ray_address, wait=BUSY):
+        assert list(in_parallel(fragile, range(12))) == [*range(12)]
     assert (tmp_path/'ran').read_text().split().count('5') == 2

@@ -64,7 +64,7 @@ def lab(tmp_path_factory):
     env |= {'JUPYTERLAB_SETTINGS_DIR': str(home/'settings'), 'JUPYTERLAB_WORKSPACES_DIR': str(home/'workspaces')}
     for name, chosen in {'notebook-extension/tracker': '{"windowingMode": "none"}', 'apputils-extension/notification': '{"fetchNews": "false"}'}.items(): # cells out of sight are there too; no question about news
         f = home/'settings'/'@jupyterlab'/f'{name}.jupyterlab-settings'; f.parent.mkdir(parents=True, exist_ok=True); f.write_text(chosen)
-    command = [sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--ServerApp.ip=127.0.0.1', f'--port={20000 + secrets.randbelow(10000)}', '--ServerApp.port_retries=100', f'--IdentityProvider.token={token}',
+    command = [sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--ServerApp.ip=127.0.0.1', '--port=0', '--ServerApp.port_retries=100', f'--IdentityProvider.token={token}',
                f'--ServerApp.root_dir={root}', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate']
     with (home/'log').open('w') as log: server = subprocess.Popen(command, env=env, cwd=root, stdout=log, stderr=subprocess.STDOUT)
     end = time.monotonic() + LONG/1000

@@ -14,7 +14,9 @@ def compute(i): return np.full(1000, i, np.int64)
 
 
 def work(root, processes, where, n):
-    "Fills a store of 60 slow arrays, in shards of 4. It begins when so many processes are there, and stands still, to be killed, at the n-th array or file."
+    """Fills a store of 60 slow arrays, in shards of 4.
+
+    It begins when so many processes are there. It stands still at the n-th array or file, to be killed."""
     seen, replace = dict(array=0, file=0), os.replace
     def at(what):
         seen[what] += 1
@@ -36,7 +38,9 @@ def filler(*args):
     return p
 
 
-@pytest.mark.parametrize('where, n, kept', [('array', 7, 4), ('array', 9, 8), ('array', 60, 56), ('file', 4, 4), ('file', 5, 4), ('file', 6, 8)]) # the first file holds the parameters; a shard is two
+# the first file holds the parameters; a shard is two files
+@pytest.mark.parametrize('where, n, kept', [('array', 7, 4), ('array', 9, 8), ('array', 60, 56),
+                                            ('file', 4, 4), ('file', 5, 4), ('file', 6, 8)])
 def test_killed_anywhere_it_is_whole_again(tmp_path, where, n, kept):
     "A kill leaves finished shards and nothing that is taken for one; the rest is computed, nothing twice."
     p = filler(tmp_path, 1, where, n)

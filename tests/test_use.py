@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -93,15 +94,18 @@ def test_what_cannot_be_is_one_line_and_status_1(model, args, why):
 
 
 def test_listen_plays_a_file_at_its_own_speed_and_looks_at_each_window(model, clips, monkeypatch):
-    "By a clock that goes on when it is slept on, and with windows that wait to be taken: whether a machine keeps up, `latency` measures."
+    """By a clock that goes on when a sleep is asked for, and with windows that wait to be taken.
+
+    Whether a machine keeps up is measured by `latency`."""
     y, slept = load_audio(clips/'long.wav')[:16000*6], []
     sf.write(clips/'six.wav', y, 16000)
     monkeypatch.setattr(live, '_now', lambda: sum(slept))
     monkeypatch.setattr(live, '_sleep', slept.append)
-    real = live.Windows
-    monkeypatch.setattr(live, 'Windows', lambda blocks, window, hop, drop: real(blocks, window, hop, False))
+    waiting = partial(live.Windows, drop=False)
+    monkeypatch.setattr(live, 'Windows', lambda blocks, window, hop, drop: waiting(blocks, window, hop))
     done = run('listen', '--file', clips/'six.wav', '-m', model, '--lines')
-    assert done.exit_code == 0 and '6.0 s heard, 0 windows dropped' in done.stderr and len(done.stdout.splitlines()) == 12, done.output
+    assert done.exit_code == 0 and '6.0 s heard, 0 windows dropped' in done.stderr, done.output
+    assert len(done.stdout.splitlines()) == 12, done.output
     assert sum(slept) == pytest.approx(6, abs=.01)
 
 

@@ -64,7 +64,8 @@ class Largest(TorchDispatchMode):
     bytes = 0
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         made = func(*args, **(kwargs or {}))
-        self.bytes = max([self.bytes, *(t.nbytes for t in tree_leaves(made) if isinstance(t, torch.Tensor))])
+        tensors = [t for t in tree_leaves(made) if isinstance(t, torch.Tensor)]
+        self.bytes = max([self.bytes, *(t.nbytes for t in tensors)])
         return made
 
 
@@ -85,7 +86,7 @@ def test_strange_contents_are_a_model_or_an_error(good, tmp_path, record_propert
         with Largest() as largest:
             try: Recognizer.load(file, runtime=RUNTIMES[i//2 % 2])(y, SAMPLE_RATE).row()
             except SVCError as e: refused += 1; assert len(str(e)) < 1500
-        assert largest.bytes < 5e8, f'a strange bundle asked for a tensor of {largest.bytes} bytes'
+        assert largest.bytes < 5e8, 'bytes of one tensor'
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert files/4 < refused < files
