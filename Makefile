@@ -44,7 +44,7 @@ test-slow: $(ENV) ## run the tests that take a minute or more
 
 reliability: $(ENV) $(BASE)fuzz ## run all tests of faults and security, and write what they tried to results/trials.csv: long
 	@rm -f _build/reliability.xml
-	-OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --junitxml _build/reliability.xml tests/faults tests/security
+	-OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --hypothesis-profile random --junitxml _build/reliability.xml tests/faults tests/security
 	$(BIN)/python tests/trials.py _build/reliability.xml results/trials.csv
 
 bench: $(ENV) $(BASE)bench ## measure beside what is replaced, and how far it goes, into results/bench.csv: ONLY= CLIPS= OUT=

@@ -93,7 +93,7 @@ def begin(*command):
 
 def ended(process):
     "Exit code and output; a process that hangs fails the test."
-    try: out, err = process.communicate(timeout=240)
+    try: out, err = process.communicate(timeout=1800)
     except subprocess.TimeoutExpired: os.killpg(process.pid, signal.SIGKILL); raise
     return process.returncode, out, err
 
@@ -159,7 +159,9 @@ def test_the_command(tmp_path):
     assert code and [l for l in err.splitlines() if l.startswith('error:')] == ['error: batch_size must be divisible by the number of processes, 2 (got 15)']
     assert not list(tmp_path.glob('runs/**/args.yaml'))
     p, seen = begin(*verb, '--epochs', 40), ''
-    while 'val_uar' not in seen: seen += p.stderr.read(1) # an epoch is done
+    while 'val_uar' not in seen: # until an epoch is done
+        seen += (c := p.stderr.read(1))
+        assert c, f'it has ended: {seen}'
     os.killpg(p.pid, signal.SIGINT) # Ctrl-C
     code, _, err = ended(p); done = len(pd.read_csv(next(tmp_path.glob('runs/**/summary.csv'))))
     assert code and err.count('interrupted: the same command goes on') == 1 and 0 < done < 40

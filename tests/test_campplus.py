@@ -100,7 +100,7 @@ def test_the_preset_is_a_system_of_the_study(preset, name):
 def test_the_experiment_that_chooses_voices_never_learns_from_what_it_is_asked(tmp_path):
     torch.manual_seed(0); save_file(CAMPlusNet().state_dict(), tmp_path/'random.safetensors'); build(tmp_path/'corpora', sentences=1)
     papermill.execute_notebook(str(ROOT/'nbs'/'experiments'/'voices.ipynb'), str(tmp_path/'v.ipynb'), dict(corpora=str(tmp_path/'corpora'), out=str(tmp_path), weights=str(tmp_path/'random.safetensors'),
-        seeds=1, epochs=[1, 2], jobs=1), cwd=str(ROOT/'nbs'/'experiments'), kernel_name='python3', progress_bar=False)
+        seeds=1, epochs=[1, 2], jobs=1), cwd=str(ROOT/'nbs'/'experiments'), kernel_name='python3', progress_bar=False, start_timeout=600)
     t = pd.read_csv(tmp_path/'results'/'voices.csv')
     assert len(t) == 150*6 and t.uar.between(0, 100).all() and (t.test_corpus != t.inner_corpus).all() and t.synthetic.all() # 150 candidates, each of three corpora held out and one of two left out
     assert {e for e in t.encoder if 'campplus' in e} and set(t.setting) == {'inductive', 'speaker-adapted'}

@@ -1,5 +1,6 @@
 """Checkpoints in the published program's format, and fetching from a server that misbehaves in the ways servers do."""
 import argparse
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -140,8 +141,11 @@ def test_pretrained_of_a_name(server, tmp_path, monkeypatch):
     monkeypatch.setenv('SVC_CHECKPOINTS', server.url.rsplit('/', 1)[0])
     with pytest.raises(ConfigError, match='does not fit'): timm.create_model('cct_7_3x1_32', pretrained=True) # this server has but one file
     assert (tmp_path/'hub'/'checkpoints'/'cct_7_3x1_32_cifar10_300epochs.pth').exists()
-    monkeypatch.setenv('SVC_CHECKPOINTS', 'http://127.0.0.1:9')
-    with pytest.raises(ConfigError, match='cannot be fetched.*cct_14_7x2_224_imagenet.pth.*Put the file there by hand'): timm.create_model(NAMES[1], pretrained=True)
+    with socket.socket() as held: # a port on which nobody listens, and nobody else can
+        held.bind(('127.0.0.1', 0))
+        monkeypatch.setenv('SVC_CHECKPOINTS', f'http://127.0.0.1:{held.getsockname()[1]}')
+        said = 'cannot be fetched.*cct_14_7x2_224_imagenet.pth.*Put the file there by hand'
+        with pytest.raises(ConfigError, match=said): timm.create_model(NAMES[1], pretrained=True)
 
 
 def test_code_in_a_checkpoint_does_not_run(tmp_path):

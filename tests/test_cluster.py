@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +33,24 @@ def run(*args, status=0):
     return r.stderr if status else r.output
 
 
+BUSY = 600 # seconds that a busy machine may need for what takes a moment on a free one
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch, request):
+    "Commands wait longer for an answer than for a user, unless there is nobody to answer."
+    if request.node.originalname == 'test_what_cannot_work_is_one_line': return
+    monkeypatch.setattr('speaker_vgg_cct.cluster.on_cluster', partial(on_cluster, wait=BUSY))
+
+
+def until(condition):
+    "Waits until something is so."
+    end = time.monotonic() + BUSY
+    while not condition():
+        assert time.monotonic() < end, 'it never came'
+        time.sleep(.05)
+
+
 @pytest.fixture(scope='module')
 def cluster():
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs='CRITICAL') as c: yield c
@@ -46,6 +66,25 @@ def files(folder):
     found = {f.relative_to(folder): f.read_bytes() for f in Path(folder).rglob('[!.]*') if f.is_file()}
     assert found
     return found
+
+
+@contextmanager
+def a_worker_dies(address, mark):
+    "The worker that begins the second task of all is killed, and leaves nothing but `mark`."
+    begun = mark.with_name('begun')
+    class Dies(distributed.WorkerPlugin):
+        name = 'dies'
+        def transition(self, key, start, finish, **more):
+            if finish != 'executing': return
+            try: begun.touch(exist_ok=False)
+            except FileExistsError:
+                try: mark.touch(exist_ok=False)
+                except FileExistsError: return
+                os.kill(os.getpid(), signal.SIGKILL)
+    with distributed.Client(address, timeout=BUSY, set_as_default=False) as client:
+        client.register_plugin(Dies())
+        yield
+        client.unregister_worker_plugin('dies')
 
 
 def kill_a_worker(address, when):
@@ -68,9 +107,10 @@ def test_embeddings_are_those_of_one_machine(cluster, corpora, tmp_path):
 
 def test_a_worker_is_killed_and_no_picture_is_lost(cluster, corpora, tmp_path):
     options = ('--datasets-dir', corpora, '--augmentations', 'mask', '--out', tmp_path/'out')
-    thread = kill_a_worker(cluster.scheduler_address, lambda: len([*(tmp_path/'there').rglob('*.jpeg')]) > 5)
-    shown = run('spectrograms', *options, '--pictures-dir', tmp_path/'there', '--backend', 'dask', '--address', cluster.scheduler_address)
-    thread.join(10)
+    with a_worker_dies(cluster.scheduler_address, tmp_path/'died'):
+        shown = run('spectrograms', *options, '--pictures-dir', tmp_path/'there', '--backend', 'dask',
+                    '--address', cluster.scheduler_address)
+    assert (tmp_path/'died').exists()
     run('spectrograms', *options, '--pictures-dir', tmp_path/'here', '--jobs', 1)
     assert files(tmp_path/'there') == files(tmp_path/'here') and len(files(tmp_path/'here')) == 2*len([*corpora.rglob('*.wav')])
     again = [line for line in shown.splitlines() if 'were run again' in line]
@@ -82,8 +122,11 @@ def test_a_worker_is_killed_and_no_picture_is_lost(cluster, corpora, tmp_path):
     (('--backend', 'dask', '--address', 'no address'), 'no dask cluster answers'), (('--backend', 'dusk', '--address', 'x'), "Did you mean 'dask'?"),
     (('--backend', 'dask'), 'belong together'), (('--address', 'x'), 'belong together')])
 def test_what_cannot_work_is_one_line(corpora, tmp_path, options, said):
-    with socket.create_server(('127.0.0.1', 0)) as s: free = f'127.0.0.1:{s.getsockname()[1]}' # nobody listens there any more
-    shown = run('embeddings', '--datasets-dir', corpora, '--out', tmp_path/'out', *(o.format(free=free) for o in options), status=1)
+    with socket.socket() as held: # a port on which nobody listens, and nobody else can
+        held.bind(('127.0.0.1', 0))
+        free = f'127.0.0.1:{held.getsockname()[1]}'
+        shown = run('embeddings', '--datasets-dir', corpora, '--out', tmp_path/'out',
+                    *(o.format(free=free) for o in options), status=1)
     assert shown.startswith('error: ') and shown.count('\n') == 1 and said in shown, shown
     assert not (tmp_path/'out').exists()
 
@@ -106,9 +149,9 @@ def commands(tmp_path_factory):
     worker = 'distributed.cli.dask_worker', '--scheduler-file', folder/'scheduler.json', '--host', '127.0.0.1', '--no-dashboard'
     start('distributed.cli.dask_scheduler', '--scheduler-file', folder/'scheduler.json', '--host', '127.0.0.1', '--port', 0, '--no-dashboard')
     start(*worker, '--nworkers', 2, '--nthreads', 1)
-    while not (folder/'scheduler.json').exists(): time.sleep(.1)
+    until((folder/'scheduler.json').exists)
     yield folder/'scheduler.json', lambda *more, **env: start(*worker, *more, **env)
-    for p in started[:0:-1]: p.terminate(); p.wait(120) # the workers end what they have started
+    for p in started[:0:-1]: p.terminate(); p.wait(BUSY) # the workers end what they have started
     started[0].kill(); started[0].wait()
 
 
@@ -126,7 +169,7 @@ def test_notebooks_give_the_rows_of_one_machine_although_a_worker_is_killed(comm
                    '--test-corpora', 'SYNTH_A,SYNTH_B', '--site', tmp_path/name/'site', '--device', 'cpu', '--jobs', 1, *more)
     thread = kill_a_worker(yaml.safe_load(commands[0].read_text())['address'], lambda: [*(tmp_path/'there').rglob('summary.csv')])
     shown = report('there', '--backend', 'dask', '--address', commands[0])
-    thread.join(10)
+    thread.join(BUSY)
     assert 'were run again' in shown
     report('here')
     pd.testing.assert_frame_equal(rows(tmp_path/'there'/'results'), rows(tmp_path/'here'/'results'))
@@ -154,12 +197,13 @@ def test_a_worker_that_is_not_as_it_should_be_is_refused(commands, corpora, tmp_
     shutil.copytree(Path(speaker_vgg_cct.__file__).parent, tmp_path/'speaker_vgg_cct', ignore=shutil.ignore_patterns('__pycache__'))
     with open(tmp_path/'speaker_vgg_cct'/'core.py', 'a') as f: f.write('# another state\n')
     odd = commands[1]('--nthreads', 1, '--name', fault, PYTHONPATH=str(tmp_path)) if fault == 'code' else commands[1]('--nthreads', 2, '--name', fault)
-    with distributed.Client(scheduler_file=str(commands[0]), set_as_default=False) as client: client.wait_for_workers(3, 30)
+    with distributed.Client(scheduler_file=str(commands[0]), set_as_default=False) as client:
+        client.wait_for_workers(3, BUSY)
     shown = run('embeddings', '--datasets-dir', corpora, '--out', tmp_path/'out', '--backend', 'dask', '--address', commands[0], status=1)
     assert ('another installation' if fault == 'code' else 'several tasks at a time') in shown and 'Traceback' not in shown
-    odd.terminate(); odd.wait(120)
+    odd.terminate(); odd.wait(BUSY)
     with distributed.Client(scheduler_file=str(commands[0]), set_as_default=False) as client:
-        while len(client.nthreads()) > 2: time.sleep(.1)
+        until(lambda: len(client.nthreads()) == 2)
 
 
 @pytest.fixture(scope='module')
@@ -183,5 +227,6 @@ def test_ray_runs_a_lost_workers_task_again(ray_address, tmp_path):
         with open(tmp_path/'ran', 'a') as f: f.write(f'{i}\n')
         if i == 5 and not (tmp_path/'killed').exists(): (tmp_path/'killed').touch(); os.kill(os.getpid(), signal.SIGKILL)
         return i
-    with on_cluster('ray', ray_address): assert list(in_parallel(fragile, range(12))) == [*range(12)]
+    with on_cluster('ray', ray_address, wait=BUSY):
+        assert list(in_parallel(fragile, range(12))) == [*range(12)]
     assert (tmp_path/'ran').read_text().split().count('5') == 2

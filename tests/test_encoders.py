@@ -126,7 +126,7 @@ def small(tmp_path_factory):
 
 def run(tmp_path, **parameters):
     papermill.execute_notebook(str(NOTEBOOK), str(tmp_path/'page.ipynb'), parameters={'out': str(tmp_path/'out'), 'pairs': 300, 'jobs': 1} | parameters,
-                               kernel_name='python3', cwd=str(tmp_path), progress_bar=False)
+                               kernel_name='python3', cwd=str(tmp_path), progress_bar=False, start_timeout=600)
     return (tmp_path/'page.ipynb').read_text()
 
 
@@ -135,9 +135,10 @@ def said(page): return ' '.join(o.data['text/markdown'] for c in nbformat.reads(
 
 def test_experiment(small, tmp_path):
     torch.manual_seed(0); save_vggvox(VGGVoxNet(), tmp_path/'random.safetensors')
-    committed = {f: f.stat().st_mtime_ns for f in (ROOT/'results').rglob('*')}
+    def recorded(): return {f: f.read_bytes() for f in (ROOT/'results').rglob('*') if f.is_file()}
+    committed = recorded()
     page = run(tmp_path, corpora=str(small), weights=str(tmp_path/'random.safetensors'), seed=3)
-    assert {f: f.stat().st_mtime_ns for f in (ROOT/'results').rglob('*')} == committed # synthetic voices stay out of the repository's results
+    assert recorded() == committed # synthetic voices stay out of the repository's results
     t = pd.read_csv(tmp_path/'out'/'results'/'encoders.csv', dtype={'weights': str}, keep_default_na=False, na_values={'value': [''], 'low': ['']})
     assert set(t.encoder) == {'resemblyzer', 'vggvox', FLOOR} and set(t.corpus) == {'SYNTH_A', 'SYNTH_B', 'all'} and set(t.quantity) <= set(QUANTITIES)
     assert set(t.seed) == {3} and set(t.label_hash) == {get_task('4').hash} and set(t.synthetic.astype(str)) == {'True'} and set(t.corpora) == {'SYNTH_A+SYNTH_B'}

@@ -129,7 +129,7 @@ def test_nkululeko_loads_the_split(made, tmp_path):
     if not python: pytest.skip('nkululeko is not installed: set SVC_NKULULEKO to the python of an environment that has it')
     _, manifest, split = made
     export(manifest, tmp_path/'out', 'nkululeko', split)
-    done = subprocess.run([python, '-c', ASK], cwd=tmp_path/'out', capture_output=True, text=True, timeout=300, env={k: v for k, v in os.environ.items() if k != 'PYTHONPATH'})
+    done = subprocess.run([python, '-c', ASK], cwd=tmp_path/'out', capture_output=True, text=True, timeout=3000, env={k: v for k, v in os.environ.items() if k != 'PYTHONPATH'})
     assert 'FOUND' in done.stdout, done.stderr[-3000:]
     rows = json.loads(done.stdout.rsplit('FOUND', 1)[1].splitlines()[0])
     m = manifest.set_index('clip')

@@ -1,11 +1,12 @@
 "The widgets of `explore` in a real JupyterLab, used in a real browser. Whatever is asked of another machine is refused, and counted."
+import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -26,7 +27,8 @@ sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not 
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT/'nbs'/'81_explore.ipynb'
-LONG = 240000 # ms; a busy machine may need so long for what takes seconds on a free one
+LONG = 600000 # ms; a busy machine may need so long for what takes seconds on a free one
+sync_api.expect.set_options(timeout=LONG)
 
 CELLS = '''import sys; print(sys.executable)
 from speaker_vgg_cct.explore import *
@@ -42,6 +44,15 @@ def write(path, *sources):
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in sources], metadata={'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}), path)
 
 
+def answering(folder, token):
+    "The address that a server has noted in its folder, when it answers there."
+    for f in folder.glob('jpserver-*.json'):
+        with suppress(OSError, ValueError): # it is just being written; it does not listen yet
+            address = json.loads(f.read_text())['url'].rstrip('/')
+            urlopen(f'{address}/api?token={token}', timeout=LONG/1000).close()
+            return address
+
+
 @pytest.fixture(scope='module')
 def lab(tmp_path_factory):
     "A server of its own, with no settings of the user, and a folder with notebooks; yields (address of a notebook, folder)."
@@ -49,22 +60,20 @@ def lab(tmp_path_factory):
     build(root/'corpora', corpora=('SYNTH_A', 'SYNTH_B'), speakers=2, sentences=1, jobs=1)
     write(root/'short.ipynb', *CELLS.format(results=str(project_root()/'results')).split('\n---\n'))
     shutil.copy(NOTEBOOK, root)
-    with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
     token, env = secrets.token_hex(16), os.environ | {f'JUPYTER_{k}': str(home/k) for k in ('CONFIG_DIR', 'DATA_DIR', 'RUNTIME_DIR')} | {'IPYTHONDIR': str(home/'ipython')}
     env |= {'JUPYTERLAB_SETTINGS_DIR': str(home/'settings'), 'JUPYTERLAB_WORKSPACES_DIR': str(home/'workspaces')}
     for name, chosen in {'notebook-extension/tracker': '{"windowingMode": "none"}', 'apputils-extension/notification': '{"fetchNews": "false"}'}.items(): # cells out of sight are there too; no question about news
         f = home/'settings'/'@jupyterlab'/f'{name}.jupyterlab-settings'; f.parent.mkdir(parents=True, exist_ok=True); f.write_text(chosen)
-    command = [sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--ServerApp.ip=127.0.0.1', f'--port={port}', '--ServerApp.port_retries=0', f'--IdentityProvider.token={token}',
+    command = [sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--ServerApp.ip=127.0.0.1', '--port=0', '--ServerApp.port_retries=100', f'--IdentityProvider.token={token}',
                f'--ServerApp.root_dir={root}', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate']
     with (home/'log').open('w') as log: server = subprocess.Popen(command, env=env, cwd=root, stdout=log, stderr=subprocess.STDOUT)
-    address = f'http://127.0.0.1:{port}'
+    end = time.monotonic() + LONG/1000
     try:
-        for _ in range(600):
-            assert server.poll() is None, (home/'log').read_text()
-            try: urlopen(f'{address}/api?token={token}'); break
-            except OSError: time.sleep(.1)
+        while not (address := answering(home/'RUNTIME_DIR', token)):
+            assert server.poll() is None and time.monotonic() < end, (home/'log').read_text()
+            time.sleep(.1)
         yield lambda name, how='lab/tree': f'{address}/{how}/{name}?token={token}', root
-    finally: server.terminate(); server.wait(20)
+    finally: server.terminate(); server.wait(LONG/1000)
 
 
 @pytest.fixture(scope='module')
@@ -79,6 +88,7 @@ def browser():
 def run_all(browser, address):
     "Opens a notebook and runs it; returns the tab and the list of addresses elsewhere that were asked for."
     tab, elsewhere = browser.new_context(viewport={'width': 1400, 'height': 1000}).new_page(), []
+    tab.set_default_timeout(LONG)
     def guard(route):
         here = route.request.url.startswith(address.split('/lab')[0]); here or elsewhere.append(route.request.url)
         route.continue_() if here else route.abort()

@@ -152,7 +152,7 @@ def test_tables_of_a_run(made, tables):
 def page_of(results):
     nb = nbformat.read(PAGE, as_version=4)
     at = next(c for c in nb.cells if 'parameters' in c.metadata.get('tags', [])); at.source = f'results = {[str(r) for r in results]!r}'
-    NotebookClient(nb, kernel_name='python3', resources={'metadata': {'path': str(PAGE.parent)}}).execute()
+    NotebookClient(nb, kernel_name='python3', startup_timeout=600, resources={'metadata': {'path': str(PAGE.parent)}}).execute()
     data = [o.get('data', {}) for c in nb.cells for o in c.get('outputs', [])]
     return '\n'.join(d.get('text/markdown', '') for d in data), sum('image/png' in d for d in data)
 

@@ -6,6 +6,7 @@ import sys
 from configparser import ConfigParser
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 
@@ -44,6 +45,18 @@ def test_what_is_told_to_contributors_exists():
 def in_env(*args, cwd=ROOT):
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
     return subprocess.run(args, cwd=cwd, capture_output=True, text=True, env=os.environ | {'PATH': path})
+
+
+def test_no_test_asserts_on_the_clock_or_the_memory_of_the_machine():
+    "Both follow what else the machine does: benchmarks measure them."
+    machine = r'perf_counter|process_time|time\.time\(|getrusage|ru_\w+|memory_info|active_children'
+    asserted = re.compile(rf'(?:\bassert\b|\btest_(?:eq|ne|close|fail)\().*(?:{machine})')
+    lines = [(f.name, line) for f in (ROOT/'tests').rglob('*.py') for line in f.read_text('utf-8').splitlines()]
+    for f in (ROOT/'nbs').rglob('*.ipynb'):
+        if '.ipynb_checkpoints' in f.parts: continue
+        cells = [c for c in nbformat.read(f, as_version=4).cells if c.cell_type == 'code']
+        lines += [(f.name, line) for c in cells for line in c.source.splitlines()]
+    assert not [found for found in lines if asserted.search(found[1].split('  #')[0])]
 
 
 def test_ruff_finds_nothing():

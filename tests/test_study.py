@@ -107,7 +107,7 @@ def test_every_table_is_written_and_pages_show_them(study, tmp_path):
 def test_the_ablation_notebook(study, tmp_path):
     root, _, _ = study
     papermill.execute_notebook(str(ROOT/'nbs'/'experiments'/'ablation.ipynb'), str(tmp_path/'a.ipynb'), dict(corpora=str(root/'synthetic'/'corpora'), out=str(root/'synthetic'),
-        systems=str(root/'study.yaml'), only=['PCA on everything', 'pretrained'], device='cpu', jobs=1), cwd=str(ROOT/'nbs'/'experiments'), kernel_name='python3', progress_bar=False)
+        systems=str(root/'study.yaml'), only=['PCA on everything', 'pretrained'], device='cpu', jobs=1), cwd=str(ROOT/'nbs'/'experiments'), kernel_name='python3', progress_bar=False, start_timeout=600)
     text = ' '.join(o.get('data', {}).get('text/plain', '') for c in nbformat.read(tmp_path/'a.ipynb', 4).cells for o in c.get('outputs', []))
     assert 'pretrained' in text and 'PCA on everything' in text
 

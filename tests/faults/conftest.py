@@ -2,7 +2,7 @@
 import time
 
 import pytest
-from stages import GRID, SMALL, product, start
+from stages import GRID, LIMIT, SMALL, product, start
 
 from speaker_vgg_cct.synth import build
 
@@ -13,7 +13,7 @@ def place(tmp_path_factory):
     build(root/'corpora', sentences=1)
     (root/'small.yaml').write_text(SMALL)
     (root/'study.yaml').write_text(GRID)
-    start(root, None).join(60) # so that the program is loaded before a clock starts
+    start(root, None).join(LIMIT) # so that the program is loaded before a clock starts
     return root
 
 
@@ -26,7 +26,7 @@ def undisturbed(place):
             folder, began = place/f'whole-{stage}', time.monotonic()
             folder.mkdir()
             p = start(folder, stage)
-            p.join(300)
+            p.join(LIMIT)
             assert p.exitcode == 0, (folder/'log').read_text()[-2000:]
             made[stage] = product(folder, stage), time.monotonic() - began
         return made[stage]

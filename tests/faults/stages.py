@@ -15,6 +15,7 @@ STAGES = { # command, run in a folder of its own beside the corpora so that it i
     'study': (f'study --systems ../study.yaml --test-corpora SYNTH_A,SYNTH_B --no-tables --corpora ../corpora --out out --results results {_COMMON}', ('results/runs.csv', 'results/runs/*', 'out/corpora/**/model_best.safetensors', 'out/corpora/**/predictions.csv', 'out/corpora/**/validation.csv')),
     'spectrograms': ('spectrograms --datasets-dir ../corpora --pictures-dir pictures --augmentations no_aug --size 64 --out out --jobs 1', ('pictures/**/*', 'out/*.csv'))}
 ONE_FAST = ['pretrain', *(pytest.param(s, marks=pytest.mark.slow) for s in STAGES if s != 'pretrain')] # it reads, makes features, trains and writes, and is soon done
+LIMIT = 1800 # seconds after which a stage counts as one that never ends, on a busy machine too
 _times = 'seconds', 'date', 'created', 'hours' # columns
 
 

@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from stages import ONE_FAST, product, start
+from stages import LIMIT, ONE_FAST, product, start
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def disk(place, request):
 
 def run(folder, log, stage):
     p = start(folder, stage, log)
-    p.join(300)
+    p.join(LIMIT)
     return p.exitcode, log.read_text()
 
 

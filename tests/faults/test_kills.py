@@ -4,7 +4,7 @@ import random
 import signal
 
 import pytest
-from stages import ONE_FAST, STAGES, product, start
+from stages import LIMIT, ONE_FAST, STAGES, product, start
 
 KILLS = 4 # of each stage
 MANY = 10 # of each stage, in the slow test
@@ -26,7 +26,7 @@ def disturbed(place, undisturbed, stage, kills, seed):
                 if p.is_alive():
                     os.kill(p.pid, SIGNALS[done % 2])
                     done += 1
-            p.join(300)
+            p.join(LIMIT)
             if p.exitcode == 0: break
             assert p.exitcode in (-signal.SIGKILL, -signal.SIGINT, 130, 1), (folder/'log').read_text()[-2000:]
         assert p.exitcode == 0, (folder/'log').read_text()[-2000:]
@@ -54,7 +54,7 @@ def test_the_same_command_twice_makes_the_same(place, undisturbed, stage, record
     folder = place/f'again-{stage}'
     folder.mkdir()
     p = start(folder, stage)
-    p.join(300)
+    p.join(LIMIT)
     found = product(folder, stage)
     assert p.exitcode == 0 and sorted(found) == sorted(expected)
     assert [k for k in found if found[k] != expected[k]] == []
@@ -68,7 +68,7 @@ def test_two_at_once_make_the_same(place, undisturbed, stage, record_property):
     folder = place/f'two-{stage}'
     folder.mkdir()
     both = [start(folder, stage, folder/f'log{i}') for i in range(2)]
-    for p in both: p.join(300)
+    for p in both: p.join(LIMIT)
     logs = [(folder/f'log{i}').read_text() for i in range(2)]
     for p, log in zip(both, logs): assert p.exitcode == 0 or p.exitcode == 1 and 'Traceback' not in log and 'another process' in log, log[-2000:]
     assert 0 in [p.exitcode for p in both], logs
