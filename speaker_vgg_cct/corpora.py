@@ -443,7 +443,8 @@ def _rename_alike(rows, folder):
 def _told_table(corpus, folder, table, where, unclear)->list[dict]: # rows of the report
     "How a table of labels was understood, and the rows of it that led to no file."
     say, at = (lambda file, *a: _problem(file, corpus.name, *a)), Path(folder)
-    out = [say(at/corpus.example, 'read as', n, False) for n in getattr(table, 'notes', ())]
+    notes = getattr(table, 'notes', ())
+    out = [say(at/corpus.example, 'read as', '; '.join(notes), False)] if notes else []
     elsewhere = [f for f, k in where.items() if f != k]
     if elsewhere and corpus.table in (_metadata, _audformat):
         out.append(say(at/corpus.example, 'read as', f'{len(elsewhere)} files lie elsewhere than listed, such as {where[elsewhere[0]]}, which is {elsewhere[0]}', False))
@@ -527,15 +528,17 @@ def check_manifest(
 
 # %% ../nbs/10_corpora.ipynb #796f6537
 def _some(files, folder, n=2): # 'a/x.wav, a/y.wav'
-    return ', '.join(os.path.relpath(f, folder) for f in list(files)[:n])
+    def short(file): return file if (inside := os.path.relpath(file, folder)).startswith('..') else inside
+    return ', '.join(short(f) for f in list(files)[:n])
 
 def explain(
     report:pd.DataFrame, # as `read_corpora` gives it
     folder, # that was read, for short paths
 )->list[str]: # a sentence or two for each kind of problem
     "What was left out and why, with counts, examples and what helps; and how tables were understood."
-    lines = [f'{os.path.relpath(f, folder)}: {d}' for f, d in report.loc[report.problem.isin(['read as', 'there twice']), ['file', 'detail']].values]
+    lines = [f'{_some([f], folder)}: {d}' for f, d in report.loc[report.problem.isin(['read as', 'there twice']), ['file', 'detail']].values]
     of = {p: rows for p, rows in report[report.left_out].groupby('problem', sort=False)}
+    of.pop('copy', None) # the line on the folder counts them
     if (rows := of.pop('unknown label', None)) is not None:
         words = ', '.join(f'{w} ({n})' for w, n in rows.detail.value_counts().items())
         lines.append(f'{len(rows)} clips have labels that are not understood: {words[:400]}. What they mean can be said in a YAML file, '
