@@ -1,11 +1,16 @@
 "The importers against real corpora: labels read from file names equal the labels that were made independently of us."
 import csv
+import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile as sf
+from typer.testing import CliRunner
 
 from speaker_vgg_cct import corpora
+from speaker_vgg_cct.cli import app
+from speaker_vgg_cct.core import CorpusError
 from speaker_vgg_cct.corpora import find_corpora, label_counts, load_manifest, read_corpora, read_labels, save_manifest
 
 CORPORA = ('EMODB', 'EMOVO', 'RAVDESS', 'NEMO')
@@ -84,7 +89,8 @@ def test_real_manifest(shared, tmp_path, monkeypatch):
     twins = report[report.problem == 'identical']
     assert sorted(f.rsplit('/', 1)[-1] for f in twins.file) == ['03-01-03-01-02-01-07.flac', '03-01-03-01-02-02-07.flac']
     assert not report.left_out.any()
-    assert label_counts(manifest).sum(axis=1).to_dict() == {name: len(metadata(shared, name)) for name in CORPORA}
+    every = [f.parent.name for f in (shared/'corpora').glob('*/metadata.csv')]
+    assert label_counts(manifest).sum(axis=1).to_dict() == {name: len(metadata(shared, name)) for name in every}
 
     monkeypatch.setattr(corpora, 'inspect_clip', None) # nothing is decoded a second time
     again, _ = read_corpora(shared/'corpora', cache=tmp_path/'cache.csv')
@@ -106,3 +112,174 @@ def test_interrupted_work_is_kept(tmp_path, monkeypatch):
     rows = corpora.inspect_clips(paths, jobs=1, cache=cache)
     assert len(done) == len(set(map(str, done))) == 6 and rows == [real(p) for p in paths]
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(['cache.csv', *(p.name for p in paths)])
+
+
+# tables as people have them: 16 clips of noise, four speakers, four emotions
+
+def corpus(root, table=None, place=lambda n, speaker: f'audio/{n:03}.wav', **how):
+    "Writes a corpus `mine` below `root`; `table` changes the rows of its metadata.csv before they are written."
+    rows = [dict(file=place(n, f'{n % 4:02}'), emotion=('anger', 'happy', 'neutral', 'sad')[n//4], speaker=f'{n % 4:02}') for n in range(16)]
+    for n, row in enumerate(rows):
+        path = root/'mine'/row['file']
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sf.write(path, np.random.default_rng(n).normal(0, .1, 6400), 16000)
+    table = table(pd.DataFrame(rows)) if table else pd.DataFrame(rows)
+    table.to_csv(root/'mine'/'metadata.csv', index=False, **how)
+    return root
+
+
+def refused(root, *parts):
+    with pytest.raises(CorpusError) as e: read_labels(root)
+    for part in parts: assert part in str(e.value), (part, str(e.value))
+    return e.value
+
+
+def told(report, problem): return report[report.problem == problem].detail.tolist()
+
+
+@pytest.mark.parametrize('one, other', [('03', '3'), ('3.0', '3'), ('Anna', 'anna'), ('spk 1', 'spk_1'), ('s-01', 's_1')])
+def test_a_speaker_in_two_spellings_is_refused(tmp_path, one, other):
+    root = corpus(tmp_path, lambda t: t.assign(speaker=[one, other, 'x', 'y']*4))
+    refused(root, f"'{one}' in 4 clips", f"'{other}' in 4 clips")
+
+
+@pytest.mark.parametrize('nobody', ['nan', 'NaN', 'unknown', 'Unknown', 'none', 'n/a', 'N/A', 'null', '?', ''])
+def test_an_unknown_speaker_is_no_speaker(tmp_path, nobody):
+    root = corpus(tmp_path, lambda t: t.assign(speaker=[nobody, *t.speaker[1:]]))
+    refused(root, 'metadata.csv', 'no speaker', f'line 2: {nobody or "empty"}')
+
+
+def test_an_unknown_speaker_in_file_names_is_none(tmp_path):
+    for n, s in enumerate(('01', 'unknown')):
+        sf.write(tmp_path/f'anger_mine_{s}_{n}.wav', np.random.default_rng(n).normal(0, .1, 6400), 16000)
+    refused(tmp_path, '1 clips of', "have no speaker (got 'unknown')")
+
+
+def test_numbers_that_differ_are_different_speakers(tmp_path):
+    labels, _ = read_labels(corpus(tmp_path, lambda t: t.assign(speaker=['1', '10', '11', '101']*4)))
+    assert labels.speaker.nunique() == 4
+
+
+def test_one_name_in_two_folders_is_two_clips(tmp_path):
+    manifest, report = read_corpora(corpus(tmp_path, place=lambda n, speaker: f'spk{speaker}/{n//4:03}.wav'), jobs=1)
+    assert len(manifest) == 16 and manifest['clip'].nunique() == 16 and not len(report)
+    assert {'mine/spk00_000', 'mine/spk03_003'} <= set(manifest['clip'])
+    assert set(read_labels(corpus(tmp_path/'again'))[0]['clip']) == {f'mine/{n:03}' for n in range(16)} # other ids stay as they were
+
+
+@pytest.mark.parametrize('inner', ['mine', 'mine/mine', 'unpacked again'])
+def test_a_tree_that_is_there_twice_is_read_once(tmp_path, inner):
+    root = corpus(tmp_path)
+    shutil.copytree(root/'mine'/'audio', root/'mine'/inner/'audio')
+    manifest, report = read_corpora(root, jobs=1)
+    assert len(manifest) == 16 and not manifest.path.str.contains(f'mine/{inner}').any()
+    assert (report.problem == 'copy').sum() == 16 and told(report, 'there twice') == [f'16 files equal those of the same names in {root}/mine, each is read once']
+
+
+def test_ravdess_in_a_second_folder_is_read_once(tmp_path):
+    for n in range(8):
+        for at in ('Actor_01', 'audio_speech_actors_01-24/Actor_01'):
+            f = tmp_path/'RAVDESS'/at/f'03-01-0{n + 1}-01-01-01-01.wav'
+            f.parent.mkdir(parents=True, exist_ok=True)
+            sf.write(f, np.random.default_rng(n + 100*(n == 7 and at == 'Actor_01')).normal(0, .1, 6400), 16000)
+    e = refused(tmp_path, 'two files are the same clip', '1 clips are there twice or more') # one differs, and which is right is not known
+    assert e.file.endswith('08-01-01-01-01.wav')
+    (tmp_path/'RAVDESS'/'Actor_01'/'03-01-08-01-01-01-01.wav').unlink()
+    labels, report = read_labels(tmp_path)
+    assert len(labels) == 8 and told(report, 'there twice') == [f'7 files equal those of the same names in {tmp_path}/RAVDESS, each is read once; 1 files differ']
+
+
+def test_equal_sound_under_two_rows_stays_two_clips(tmp_path):
+    root = corpus(tmp_path, place=lambda n, speaker: f'spk{speaker}/{n//4:03}.wav')
+    shutil.copy(root/'mine/spk00/000.wav', root/'mine/spk01/000.wav')
+    manifest, report = read_corpora(root, jobs=1)
+    assert len(manifest) == 16 and (report.problem == 'identical').sum() == 2
+
+
+LISTED = {'bare names': lambda f: f.split('/')[-1], 'absolute': lambda f: f'/home/me/data/mine/{f}', 'another system': lambda f: 'C:\\data\\mine\\' + f.replace('/', '\\'),
+          'with the corpus': lambda f: f'mine/{f}', 'without ending': lambda f: f.removesuffix('.wav'), 'before conversion': lambda f: f.replace('.wav', '.mp3'), 'from here': lambda f: f'./{f}'}
+
+
+@pytest.mark.parametrize('how', LISTED)
+def test_files_are_found_by_the_paths_of_another_machine(tmp_path, how):
+    labels, report = read_labels(corpus(tmp_path, lambda t: t.assign(file=t.file.map(LISTED[how]))))
+    assert len(labels) == 16 and not report.left_out.any()
+    assert labels.emotion.tolist() == ['anger']*4 + ['happy']*4 + ['neutral']*4 + ['sad']*4
+    assert how == 'from here' or '16 files lie elsewhere than listed' in told(report, 'read as')[0]
+
+
+def test_a_path_that_fits_two_files_is_not_guessed(tmp_path):
+    corpus(tmp_path/'b', place=lambda n, speaker: f'spk{speaker}/{n//4:03}.wav')
+    pd.DataFrame(dict(file=['000.wav', 'spk00/001.wav'], emotion='sad', speaker=['1', '2'])).to_csv(tmp_path/'b/mine/metadata.csv', index=False)
+    labels, report = read_labels(tmp_path/'b')
+    assert len(labels) == 1 and (report.problem == 'unclear path').sum() == 1 and 'spk00/000.wav and spk01/000.wav' in told(report, 'unclear path')[0]
+
+
+def test_names_that_match_nothing_are_shown_and_reported(tmp_path):
+    root = corpus(tmp_path, lambda t: t.assign(file=['wavs/clip_' + f.split('/')[-1] for f in t.file]))
+    e = refused(root, 'missing file: 16', 'no label: 16', 'such as mine/wavs/clip_000.wav', 'such as mine/audio/000.wav', 'as it lies below its folder')
+    assert len(e.report) == 32
+    r = CliRunner().invoke(app, ['corpora', str(root), '--out', str(tmp_path/'out'), '--jobs', '1'])
+    assert r.exit_code == 1 and 'integrity.csv' in r.output
+    assert len(pd.read_csv(tmp_path/'out'/'integrity.csv')) == 32 and not (tmp_path/'out'/'manifest.csv').exists()
+
+
+def test_no_usable_clip_and_no_clip_are_reported(tmp_path):
+    root = corpus(tmp_path/'silent')
+    for f in (root/'mine'/'audio').iterdir(): sf.write(f, np.zeros(6400), 16000)
+    (tmp_path/'none').mkdir()
+    for at, what in ((root, 'silent: 16'), (tmp_path/'none', 'no corpus')):
+        r = CliRunner().invoke(app, ['split', '--corpora', str(at), '--test-corpus', 'x', '--out', str(tmp_path/'out'), '--jobs', '1'])
+        assert r.exit_code == 1 and what in r.output, r.output
+        assert len(pd.read_csv(tmp_path/'out'/'integrity.csv'))
+
+
+WORDS = {'codes': 'ang hap neu sad', 'upper case': 'ANGRY HAPPINESS NEUTRAL SADNESS', 'German': 'Ärger fröhlich neutral Trauer', 'Italian': 'rabbia gioia neutro tristezza', 'French': 'colère joie neutre tristesse', 'Spanish': 'enojo alegría neutral tristeza'}
+
+
+@pytest.mark.parametrize('language', WORDS)
+def test_words_of_the_field_are_understood(tmp_path, language):
+    labels, report = read_labels(corpus(tmp_path, lambda t: t.assign(emotion=t.emotion.map(dict(zip(('anger', 'happy', 'neutral', 'sad'), WORDS[language].split()))))))
+    assert labels.emotion.value_counts().to_dict() == dict(anger=4, happy=4, neutral=4, sad=4) and not len(report)
+
+
+def test_unknown_words_are_shown_and_can_be_given(tmp_path):
+    root = corpus(tmp_path, lambda t: t.assign(emotion=t.emotion.map(dict(anger='Hangry', happy='happy', neutral='meh', sad='sad'))))
+    def call(*more): return CliRunner().invoke(app, ['corpora', str(root), '--out', str(tmp_path/'out'), '--jobs', '1', *more])
+    r = call()
+    assert r.exit_code == 0 and '8 clips have labels that are not understood' in r.output and 'meh (4)' in r.output and 'Hangry (4)' in r.output and '--labels' in r.output
+    (tmp_path/'words.yaml').write_text('hangry: anger\nmeh: null\n')
+    r = call('--labels', str(tmp_path/'words.yaml'))
+    assert r.exit_code == 0 and '12 clips in' in r.output and '4 × left out by its label' in r.output and 'not understood' not in r.output
+    (tmp_path/'words.yaml').write_text('hangry: angr\n')
+    r = call('--labels', str(tmp_path/'words.yaml'))
+    assert r.exit_code == 1 and 'words.yaml' in r.output and "Did you mean 'anger'?" in r.output
+
+
+def test_the_users_words_do_not_change_the_codes_of_a_corpus(tmp_path):
+    for n, code in enumerate('WFX'):
+        (tmp_path/'EMODB').mkdir(exist_ok=True)
+        sf.write(tmp_path/'EMODB'/f'03a0{n}{code}a.wav', np.random.default_rng(n).normal(0, .1, 6400), 16000)
+    labels, _ = read_labels(tmp_path, labels={'w': 'sad', 'f': None, 'x': 'calm'})
+    assert labels.emotion.tolist() == ['anger', 'happy', 'calm']
+
+
+@pytest.mark.parametrize('sep, bom', [(';', True), (';', False), ('\t', True), ('|', False), (',', True)])
+def test_tables_of_other_programs_are_read(tmp_path, sep, bom):
+    "Semicolons, a byte-order mark, decimal commas and other names of the columns, as spreadsheets write them."
+    change = lambda t: t.rename(columns=dict(file='File_Name', emotion='label', speaker='speaker_id')).assign(seconds=.4)
+    root = corpus(tmp_path, change, sep=sep, decimal=',', encoding='utf-8-sig' if bom else 'utf-8')
+    labels, report = read_labels(root)
+    assert len(labels) == 16 and set(labels.speaker) == {f'mine/0{n}' for n in range(4)}
+    note, = told(report, 'read as')
+    assert ("speaker is the column 'speaker_id'" in note) and ('separated by' in note) == (sep != ',')
+    assert note in CliRunner().invoke(app, ['corpora', str(root), '--out', str(tmp_path/'out'), '--jobs', '1']).output
+
+
+@pytest.mark.parametrize('column', ['path', 'filename', 'file_name'])
+def test_names_of_the_column_of_files(tmp_path, column): assert len(read_labels(corpus(tmp_path, lambda t: t.rename(columns=dict(file=column))))[0]) == 16
+
+
+def test_columns_that_are_not_understood_are_listed(tmp_path):
+    refused(corpus(tmp_path, lambda t: t.rename(columns=dict(file='wav', emotion='mood'))), 'lacks the columns file, emotion', "got 'wav, mood, speaker'", 'path, filename')
+    refused(corpus(tmp_path/'two', lambda t: t.assign(path=t.file).rename(columns=dict(file='filename'))), "two columns that could be 'file'", 'filename, path')

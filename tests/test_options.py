@@ -1,6 +1,7 @@
 "The vocabulary of the reference: its YAML files and its command line are understood, each option acts, and what is wrong is said."
 import argparse
 import json
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from speaker_vgg_cct.corpora import read_corpora
 from speaker_vgg_cct.data import Altered, prepare, seeded
 from speaker_vgg_cct.split import make_split
 from speaker_vgg_cct.synth import build
+from speaker_vgg_cct.use import VERBS, dashes
 from speaker_vgg_cct.train import make_schedule, image_transform, load_config, load_run, make_model, model_input, predict_logits, train, train_epoch
 
 MODEL = 'speaker_vgg_cct_end_to_end_2_7x2_112'
@@ -199,10 +201,62 @@ def test_each_option_of_a_run_is_one_of_the_command_line():
             if f.name == 'seed' and verb == 'report': continue # has --seeds
             assert f.name in given and f'--{f.name.replace("_", "-")}' in given[f.name].opts + given[f.name].secondary_opts, (verb, f.name)
             assert given[f.name].help, f.name
-    short = {o for p in verbs['train'].params for o in p.opts}
-    assert {'-b', '-j', '-d', '-c', '--dr', '--pretrained-model', '--input-size', '--num-workers'} <= short
-    assert {'--output-dir', '--num-workers', '--data-test-path', '--crop-pct', '--interpolation', '--img-size', '--num-classes', '-d'} <= {o for p in verbs['eval'].params for o in p.opts}
-    assert '--model-path' in {o for p in verbs['embeddings'].params for o in p.opts}
+
+
+def understood(verb):
+    "Every spelling of an option that a verb takes."
+    command = get_command(app).commands[verb]
+    own = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+    return own | {o for others in command.other_names().values() for o in others}
+
+
+def test_other_spellings_are_understood():
+    assert {'-b', '-j', '-d', '-c', '--dr', '--pretrained-model', '--input-size', '--num-workers', '--config', '--preset'} <= understood('train')
+    assert {'--output-dir', '--num-workers', '--data-test-path', '--crop-pct', '--interpolation', '--img-size', '--num-classes', '-d', '-b'} <= understood('eval')
+    assert '--model-path' in understood('embeddings')
+
+
+ONE_NAME = [ # verb, the project's options, the reference's spelling of the same
+    ('split', '--corpora absent --test-corpus X --task 3 --balance no_balanced --validation 0.5 --train-corpora A,B',
+     '--datasets_dir absent --eval_dataset X --num_classes 3 --balanced no_balanced --percent_subject_validation 0.5 --train_datasets A,B'),
+    ('spectrograms', '--corpora absent --augmentation mask', '--datasets-dir absent --augmentations mask'),
+    ('embeddings', '--corpora absent --weights x --save-2d-embed-compare', '--datasets_dir absent --model_path x --save_2D_embed_compare'),
+    ('train', 'absent --preset quick --workers 1 --batch-size 4', 'absent -c quick -j 1 -b 4'),
+    ('train', 'absent --preset quick --initial-checkpoint a --decay-rate 0.1', 'absent --config quick --pretrained_model a --dr 0.1'),
+    ('eval', 'absent --split x --workers 1', 'absent --data_test_path x --num_workers 1'),
+    ('pretrain', '--corpora absent --leave-out none --preset quick', '--datasets-dir absent --leave-out none -c quick')]
+
+
+@pytest.mark.parametrize('verb, ours, theirs', ONE_NAME)
+def test_both_spellings_say_the_same(verb, ours, theirs):
+    command = get_command(app).commands[verb]
+    said = [command.make_context(verb, line.split(), token_normalize_func=dashes).params for line in (ours, theirs)]
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize('verb', sorted(get_command(app).commands))
+def test_help_loses_no_word(verb):
+    "Rendered as Markdown, `<EVAL>` was HTML and vanished; each word of each help text is on the screen."
+    command = get_command(app).commands[verb]
+    texts = [command.help, *(p.help for p in command.params if p.help and (not getattr(p, 'hidden', False) or p.rich_help_panel))]
+    full = '--help-all' if any('--help-all' in p.opts for p in command.params) else '--help'
+    screen = CliRunner().invoke(app, [verb, full], env={'COLUMNS': '600', 'TERMINAL_WIDTH': '600'}).output
+    words = {w for line in screen.splitlines() for w in line.split()}
+    for text in texts:
+        plain = re.sub(r'\\([<*\[_])', r'\1', text).replace('`', '')
+        assert not (lost := [w for w in plain.split() if w not in words]), lost
+
+
+def test_the_first_level_of_help_fits_a_screen():
+    lines = CliRunner().invoke(app, ['--help'], env={'COLUMNS': '80', 'TERMINAL_WIDTH': '80'}).output.splitlines()
+    assert len(lines) <= 40 and [p for p in ('Data', 'Train', 'Use', 'Measure') if any(f'─ {p} ─' in line for line in lines)] == ['Data', 'Train', 'Use', 'Measure']
+    assert set(get_command(app).commands) == {v for verbs in VERBS.values() for v in verbs} # each has its panel
+
+
+@pytest.mark.parametrize('verb', sorted(get_command(app).commands))
+def test_a_verb_shows_little_unless_asked(verb):
+    lines = CliRunner().invoke(app, [verb, '--help'], env={'COLUMNS': '80', 'TERMINAL_WIDTH': '80'}).output.splitlines()
+    assert len(lines) <= 60 and not any('--lr-cycle-limit' in line for line in lines)
 
 
 def test_pairs_and_triples_on_the_command_line(place, on_disk, theirs, tmp_path, monkeypatch):

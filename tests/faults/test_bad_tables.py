@@ -7,7 +7,7 @@ import yaml
 
 from speaker_vgg_cct.config import Config
 from speaker_vgg_cct.core import SVCError
-from speaker_vgg_cct.corpora import COLUMNS, load_manifest
+from speaker_vgg_cct.corpora import COLUMNS, load_manifest, read_labels, read_words
 from speaker_vgg_cct.results import read_runs
 from speaker_vgg_cct.study import read_systems
 from speaker_vgg_cct.train import config_of, load_config
@@ -78,3 +78,25 @@ def test_options_that_are_not_there():
         with pytest.raises(SVCError): config_of({key: 1})
 
 
+METADATA = {
+    'nothing': b'', 'only a head': b'file,emotion,speaker\n', 'UTF-16': 'file,emotion,speaker\na.wav,sad,1\n'.encode('utf-16'), 'zeros': b'\0'*5000,
+    'an open quote': b'file,emotion,speaker\na.wav,"sad,1\n', 'a field too many': b'file,emotion,speaker\na.wav,sad,1,5\n', 'HTML': b'<!DOCTYPE html><html>404</html>',
+    'other columns': b'wav,mood,who\na.wav,sad,1\n', 'two of a kind': b'path;filename;label;speaker_id\na.wav;a.wav;sad;1\n', 'nobody': b'file,emotion,speaker\na.wav,sad,nan\n',
+    'one file twice': b'file,emotion,speaker\na.wav,sad,1\n./a.wav,sad,2\n', 'a wall of separators': b';'*100_000, 'no such file': b'file,emotion,speaker\nb.wav,sad,1\n',
+    'unknown words': b'file,emotion,speaker\na.wav,=cmd|calc,1\n'}
+
+
+@pytest.mark.parametrize('what', METADATA)
+def test_metadata(tmp_path, what):
+    (tmp_path/'a.wav').write_bytes(b'')
+    (tmp_path/'metadata.csv').write_bytes(METADATA[what])
+    with pytest.raises(SVCError) as e: read_labels(tmp_path)
+    assert e.type.__name__ == 'CorpusError' and tmp_path.name in str(e.value) and len(str(e.value)) < 2000
+
+
+@pytest.mark.parametrize('data', [b'', b'[1, 2]', b'a: b: c', b'\xff\xfe', b'sad', b'x: [anger]', b'x: 1', BOMB.encode(), b'x: hangry', b'x: !!python/name:os.system'])
+def test_words(tmp_path, data):
+    file = tmp_path/'labels.yaml'
+    file.write_bytes(data)
+    with pytest.raises(SVCError) as e: read_words(file)
+    assert 'labels.yaml' in str(e.value) and len(str(e.value)) < 2000
