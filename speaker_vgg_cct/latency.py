@@ -14,6 +14,7 @@ import joblib, matplotlib.pyplot as plt, numpy as np, pandas as pd, soundfile as
 
 from .audio import SAMPLE_RATE, load_audio
 from .bundle import parts_of
+from .config import weights_path
 from .recognizer import RUNTIMES, Recognizer
 from .speaker import ENCODERS, encoder_parts
 from .spectrogram import log_mel, picture, trim_silence
@@ -31,7 +32,9 @@ MODELS = { # name → preset, and what differs from it
 
 def lacking_file(model:str)->str: # of `MODELS`
     "The file that a model's speaker encoder is published as, if it is not there; else None."
-    preset, options = MODELS[model]; file = load_config(preset, **options).weights; return None if not file or Path(file).is_file() else file
+    preset, options = MODELS[model]
+    file = load_config(preset, **options).weights
+    return None if not file or weights_path(file).is_file() else str(weights_path(file))
 
 def untrained(
     preset:str, options:dict, # of `train.load_config`

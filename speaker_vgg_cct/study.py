@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from .audit import check, checkpoint_ledger, full_audit, run_ledgers, save_ledgers, setting_of, store_fingerprints
 from .baselines import baseline_predictions, hear, judge_predictions, store_egemaps
-from .config import Config
+from .config import Config, weights_help, weights_path
 from .core import ConfigError, StoreError, atomic, choose, provenance, write_json
 from .data import prepare, run_enrolment, speakers_of, store_pictures, store_voices, voice_vectors
 from .evaluate import evaluate, floors, judge, validate
@@ -81,8 +81,8 @@ def lacking_weights(
     systems, # of `System`
 )->dict: # name of a system → what its file is called, and where to get it
     "The systems whose encoder's weights file is not there."
-    def what(s): return f"{s.options['weights']}. {next(ENCODERS[n].published for n, file in encoder_parts(s.options['encoder'], s.options['weights']) if file)}"
-    return {s.name: what(s) for s in systems if s.options.get('weights') and not Path(s.options['weights']).is_file()}
+    def what(s): return f"{weights_path(s.options['weights'])}. {weights_help(s.options['weights'])}. {next(ENCODERS[n].published for n, file in encoder_parts(s.options['encoder'], s.options['weights']) if file)}"
+    return {s.name: what(s) for s in systems if s.options.get('weights') and not weights_path(s.options['weights']).is_file()}
 
 def campplus_of(
     systems, # of `System`
