@@ -6,8 +6,8 @@
 __all__ = ['DatasetsDir', 'PRESETS', 'Given', 'Out', 'Jobs', 'Backend', 'Address', 'SHORT', 'PANELS', 'ABOUT', 'Classes',
            'Dataset', 'Features', 'Corpora', 'Task', 'Preset', 'Results', 'Augmentation', 'Balance', 'told',
            'elsewhere', 'corpora', 'spectrograms', 'embeddings', 'split', 'export', 'config_option', 'with_config',
-           'train', 'eval_', 'run_experiment', 'places', 'experiment', 'report', 'study', 'rerun', 'pretrain', 'bundle',
-           'latency', 'cost', 'bench']
+           'train', 'eval_', 'run_experiment', 'own_folder', 'places', 'check_options', 'experiment', 'report', 'study',
+           'rerun', 'pretrain', 'bundle', 'latency', 'cost', 'bench']
 
 # %% ../nbs/90_cli.ipynb #84c6eb68
 import inspect, re, shlex, shutil, sys, tempfile
@@ -21,7 +21,7 @@ import typer
 from fastcore.docments import docments
 from tqdm import tqdm
 
-from .config import ALIASES, FILES, Config, kinds
+from .config import ALIASES, FILES, Config, kinds, weights_path
 from .core import ConfigError, SVCError, StoreError, atomic, choose, digest, hash_file, in_parallel, project_root, this_program, write_text
 from .use import Device, app, verb
 
@@ -53,6 +53,18 @@ def elsewhere(backend, address, read, written):
 def _manifest(datasets_dir, out, jobs):
     from speaker_vgg_cct.corpora import read_corpora
     return read_corpora(datasets_dir, jobs=jobs, cache=out/'clips.csv')
+
+def _marked(datasets_dir, out, task, jobs, table_in=None):
+    "The manifest with what is one recording marked, for a split; recordings under several names are listed in a table and told."
+    from speaker_vgg_cct.audit import mark_recordings
+    from speaker_vgg_cct.split import shared_recordings
+    table = mark_recordings(_manifest(datasets_dir, out, jobs)[0], out/'features', task, jobs)
+    shared = shared_recordings(table)
+    file = Path(table_in or out)/'shared_recordings.csv'
+    with atomic(file) as t:
+        shared.assign(clips=shared.clips.map(' = '.join), speakers=shared.speakers.map(', '.join)).to_csv(t, index=False)
+    if len(shared): typer.echo(f'{len(shared)} recordings under several names, such as {" = ".join(shared.clips[0])}; they stay in one part of a split ({file})', err=True)
+    return table
 
 # %% ../nbs/90_cli.ipynb #ab9a8d22
 @verb
@@ -182,14 +194,15 @@ def split(
     from speaker_vgg_cct.audit import check, full_audit
     from speaker_vgg_cct.corpora import save_manifest
     from speaker_vgg_cct.data import speakers_of
-    from speaker_vgg_cct.split import make_split, save_split
-    table, _ = _manifest(datasets_dir, out, jobs)
+    from speaker_vgg_cct.split import describe_shared, make_split, save_split
+    table = _marked(datasets_dir, out, num_classes, jobs)
     names = 'all' if train_datasets == 'all' else [c.strip() for c in train_datasets.split(',')]
     s = make_split(table, None if eval_dataset == 'none' else eval_dataset, num_classes, names, percent_subject_validation, augmentation, balanced, seed)
     shared = check(full_audit(s, table, out/'features', jobs=jobs)) # before anything is written
     folder = save_split(s, table, data_dir); save_manifest(speakers_of(s, table), folder/'manifest.csv')
     typer.echo(pd.crosstab(s.part, s.label)[s.attrs['classes']].reindex(['train', 'validation', 'test']).dropna().astype(int).to_string())
     typer.echo('shared between parts:\n' + shared.pivot(index='parts', columns='check', values='shared').to_string())
+    if line := describe_shared(s, table): typer.echo(line)
     typer.echo(f'validation speakers: {", ".join(s.attrs["validation_speakers"])}\nwritten to {folder}')
 
 # %% ../nbs/90_cli.ipynb #5943d547
@@ -332,7 +345,10 @@ def _made_of(notebook, given:dict)->str:
     from speaker_vgg_cct.results import read_table
     how, out, corpus, seed = {k: v for k, v in given.items() if k not in ('command', 'jobs')}, Path(given['out']), given['test_corpus'], given['seed']
     rows = read_table(given['results']); rows = rows[(rows.test_corpus == corpus) & (rows.seed.astype(str) == str(seed))]
-    files = [given['preset'], *(project_root()/'configs').glob('*.yaml'), *(given['options'].get(k, '') for k in FILES), *Path(given['corpora']).rglob('*')]
+    from speaker_vgg_cct.train import load_config
+    config = load_config(given['preset'], **given['options'])
+    used = [weights_path(f) for f in (getattr(config, k) for k in FILES) if f]
+    files = [given['preset'], *(project_root()/'configs').glob('*.yaml'), *used, *Path(given['corpora']).rglob('*')]
     return digest(hash_file(notebook), how, this_program(), _stamps(files), rows.astype(str).values.tolist(), _stamps((out/'train').glob(f'*/{corpus}/**/*-seed{seed}/*')))
 
 def run_experiment(
@@ -345,7 +361,7 @@ def run_experiment(
     out = Path(out).resolve(); page = out/'pages'/f'{test_corpus}-seed{seed}.ipynb'; page.parent.mkdir(parents=True, exist_ok=True)
     notebook = project_root()/'nbs'/'experiments'/'cross_corpus.ipynb'
     if Path(preset).is_file(): preset = Path(preset).resolve() # the notebook runs elsewhere
-    options = options | {k: str(Path(options[k]).resolve()) for k in FILES if k in options}
+    options = options | {k: str(weights_path(options[k]).resolve()) for k in FILES if k in options}
     given = dict(preset=str(preset), corpora=str(Path(corpora).resolve()), out=str(out), results=str(Path(results).resolve()), test_corpus=test_corpus, options=options, seed=seed,
                  command=command or told(), **parameters)
     made = page.with_name(f'.{page.stem}.made')
@@ -374,18 +390,74 @@ def _finish(page, title):
 Corpora = Annotated[Optional[Path], typer.Option(help='Folder of corpora; without it the synthetic ones are built')]
 Task = Annotated[str, typer.Option(help='4, 3 or all')]
 Preset = Annotated[Optional[str], typer.Option(help=f'{PRESETS} or a YAML file; default: cpu, for synthetic corpora quick')]
-Results = Annotated[Optional[Path], typer.Option(help='Folder of runs.csv; default: results/ of the checkout, for synthetic corpora a folder in OUT')]
+Results = Annotated[Optional[Path], typer.Option(help='Folder of the result tables; default: in OUT. `results` for those of the repository')]
 Augmentation = Annotated[str, typer.Option(help='no_aug, time_aug, freq_aug, time_freq_aug, or kinds')]
 Balance = Annotated[str, typer.Option(help='no_balanced, undersampling or balanced_aug')]
 
-def places(corpora, out, results, preset)->tuple: # the corpora, the folder of this set of corpora, its results, the preset
-    "Where an experiment reads and writes: each set of corpora has its own folder in `out`, and synthetic results stay out of the published ones."
-    out = Path(out)/(Path(corpora).resolve().name if corpora else 'synthetic')
-    results = Path(results) if results else project_root()/'results' if corpora else out/'results'
-    if not corpora:
-        from speaker_vgg_cct.synth import build
-        corpora, preset = build(out/'corpora'), preset or 'quick'
-    return Path(corpora), out, results, preset or 'cpu'
+# folders that other verbs make in OUT
+_TAKEN = 'synthetic', 'bench', 'bundle', 'features', 'inner', 'pretrain', 'rerun', 'results', 'study', 'train'
+
+def own_folder(
+    out, # folder for everything that is made
+    corpora, # a folder of corpora; None: the synthetic ones
+)->Path: # in `out`
+    """The folder of what is made from one set of corpora: `out`, and the name of the corpora's folder.
+
+    Another folder of corpora with the same name gets a digest of its path behind the name, so that two sets never share results."""
+    if not corpora: return Path(out)/'synthetic'
+    corpora = Path(corpora).expanduser().resolve()
+    folder = Path(out)/(corpora.name or 'corpora')
+    owner = folder/'corpora.txt' # whose folder it is
+    free = folder.name not in _TAKEN and not folder.exists()
+    if not free and (not owner.is_file() or owner.read_text(encoding='utf-8').strip() != str(corpora)):
+        folder = folder.with_name(f'{folder.name}-{digest(str(corpora))[:8]}')
+    if not (folder/'corpora.txt').exists(): write_text(folder/'corpora.txt', f'{corpora}\n')
+    return folder
+
+def places(corpora, out, results, preset)->tuple: # the corpora, their folder in `out`, the folder of results, the preset
+    "Where an experiment reads and writes. Nothing is written outside `out`, unless `results` names another folder."
+    out = own_folder(out, corpora)
+    results = Path(results) if results else out/'results'
+    if corpora: return Path(corpora).expanduser(), out, results, preset or 'cpu'
+    from speaker_vgg_cct.synth import build
+    return build(out/'corpora'), out, results, preset or 'quick'
+
+def _corpus_names(corpora):
+    "The names of the corpora in a folder, or of the synthetic ones; no audio is read."
+    from speaker_vgg_cct.corpora import find_corpora
+    from speaker_vgg_cct.synth import RECORDINGS
+    return sorted(find_corpora(Path(corpora).expanduser())) if corpora else sorted(RECORDINGS)
+
+def _named_corpora(names, corpora, what, everything='all'):
+    "The corpora that an option names, divided by commas; raises `ConfigError` for one that is not there."
+    known = _corpus_names(corpora)
+    if names == everything: return known
+    return [choose(c.strip(), known, f'{what} corpus', file=corpora) for c in names.split(',')]
+
+def _numbers(seeds):
+    "Seeds divided by commas, each once."
+    try: found = list(dict.fromkeys(int(s) for s in seeds.split(',')))
+    except ValueError: found = [-1]
+    if min(found) >= 0: return found
+    raise ConfigError('seeds are whole numbers, 0 or more, divided by commas', value=seeds, remedy='--seeds 0,1,2')
+
+def check_options(
+    preset, options:dict, # of `train.load_config`
+    task='4', augmentation='no_aug', balance='undersampling', validation=.25, # of `split.make_split`
+    device='auto',
+):
+    "Raises `ConfigError` for options that a run would refuse, before corpora are built or audio is read."
+    from speaker_vgg_cct.augment import parse_kinds
+    from speaker_vgg_cct.core import get_task
+    from speaker_vgg_cct.speaker import encoder_id
+    from speaker_vgg_cct.split import BALANCES
+    from speaker_vgg_cct.train import load_config, make_model, pick_device
+    get_task(task); parse_kinds(augmentation); pick_device(device)
+    choose(balance, BALANCES, 'balance')
+    if not 0 < validation < 1: raise ConfigError('the share of validation speakers must lie between 0 and 1', value=validation, remedy='Try 0.25')
+    config = load_config(preset, **options)
+    config.hash # reads the files that are named, such as weights
+    if make_model(config, len(get_task(task).classes)).speaker_dim: encoder_id(config.encoder, config.weights)
 
 @verb
 @with_config
@@ -400,6 +472,9 @@ def experiment(
     """Run the cross-corpus notebook for one held-out corpus; the executed notebook is its report.
 
     Example: `speaker-vgg-cct experiment --test-corpus EMOVO --corpora datasets --seed 1`"""
+    check_options(preset or ('cpu' if corpora else 'quick'), options | {'seed': seed}, task, augmentation, balance, validation, device)
+    _named_corpora(test_corpus, corpora, 'test', None)
+    _named_corpora(train_corpora, corpora, 'train')
     corpora, out, results, preset = places(corpora, out, results, preset)
     typer.echo(run_experiment(test_corpus, corpora, out, results, preset, options, task=task, seed=seed, train_corpora=train_corpora,
                               augmentation=augmentation, balance=balance, validation=validation, device=device, jobs=jobs))
@@ -417,7 +492,7 @@ def report(
     augmentation:Augmentation = 'no_aug', balance:Balance = 'undersampling',
     validation:Annotated[float, typer.Option(help='Share of the training speakers that validates')] = 0.25,
     out:Out = Path('output'), results:Results = None,
-    site:Annotated[Path, typer.Option(help='Folder of the rendered site')] = Path('_docs'),
+    site:Annotated[Optional[Path], typer.Option(help='Folder of the rendered site; default: in OUT')] = None,
     device:Device = 'auto', jobs:Jobs = -1, backend:Backend = None, address:Address = None, options:dict = None,
 ):
     """Leave one corpus out, each in turn, and render everything as a site.
@@ -425,18 +500,19 @@ def report(
     Example: `speaker-vgg-cct report --corpora datasets --seeds 0,1,2`"""
     from speaker_vgg_cct.report import build_site
     from speaker_vgg_cct.study import System, store_features
-    try: numbers = [int(s) for s in seeds.split(',')]
-    except ValueError: raise ConfigError('seeds are whole numbers, divided by commas', value=seeds, remedy='--seeds 0,1,2') from None
+    numbers = _numbers(seeds)
+    for seed in numbers: check_options(preset or ('cpu' if corpora else 'quick'), options | {'seed': seed}, task, augmentation, balance, validation, device)
+    names = _named_corpora(test_corpora, corpora, 'test')
     corpora, out, results, preset = places(corpora, out, results, preset)
     split, command = dict(task=task, augmentation=augmentation, balance=balance, validation=validation), told()
     with elsewhere(backend, address, [corpora], [out, results]) as each:
-        table, _ = _manifest(corpora, out, jobs)
-        names = sorted(table.corpus.unique()) if test_corpora == 'all' else [c.strip() for c in test_corpora.split(',')]
+        table = _marked(corpora, out, task, jobs, results)
+        if test_corpora == 'all': names = sorted(table.corpus.unique()) # a corpus may have lost all its clips
         if backend: store_features([System('', 'main', preset, numbers, options, split)], table, names, out/'features', jobs)
         cells = [(name, seed) for seed in numbers for name in names]
         def run(cell): return run_experiment(cell[0], corpora, out, results, preset, options, cell[1], command, train_corpora='all', device=device, jobs=1 if backend else jobs, **split)
         pages = {f'{name}-seed{seed}': page for page, (name, seed) in zip(each(run, _aloud(cells)), cells)}
-    home = build_site(site, pages, [project_root()/'results', results])
+    home = build_site(site or out/'site', pages, results, work=out/'build')
     typer.echo(f'results: {results/"runs.csv"}\nsite: open {Path(home).resolve()/"index.html"}')
 
 # %% ../nbs/90_cli.ipynb #fe6e11ad
@@ -465,10 +541,11 @@ def study(
     for name, file in lacking.items(): typer.echo(f'{name}: left out, for the weights file of its encoder is not there: {file}')
     asked = [s for s in asked if s.name not in lacking]
     if not asked: raise ConfigError('no system is of these groups', file=systems, value=groups, remedy='Give --groups or --only other names')
+    names = _named_corpora(test_corpora, corpora, 'test')
     corpora, out, results, _ = places(corpora, out, results, None); command = told()
     with elsewhere(backend, address, [corpora], [out, results]) as each:
-        manifest, _ = _manifest(corpora, out, jobs); there = sorted(manifest.corpus.unique())
-        names = there if test_corpora == 'all' else [choose(c.strip(), there, 'test corpus') for c in test_corpora.split(',')]
+        manifest = _marked(corpora, out, '4', jobs, results)
+        if test_corpora == 'all': names = sorted(manifest.corpus.unique())
         if backend: store_features(asked, manifest, names, out/'features', jobs)
         def base(cell): return run_baselines(manifest, *cell, asked[0].split, out, results, jobs, command, campplus_of(asked))
         for _ in each(base, [(name, seed) for seed in sorted({seed for s in asked for seed in s.seeds}) for name in names]): pass
@@ -493,11 +570,15 @@ def rerun(
 
     Example: `speaker-vgg-cct rerun EMODB-SPEAKER-VGG-CCT-71085e-3b6f1a-seed0 --corpora datasets`"""
     from speaker_vgg_cct.study import record_rerun, rerun as rerun_cell
-    corpora, out, results, _ = places(corpora, out, results, None); manifest, _ = _manifest(corpora, out, jobs)
-    table = rerun_cell(Path(run).name, manifest, results, out, device, jobs, told()); typer.echo(table.round(4).to_string())
-    if record: record_rerun(Path(run).name, table, results, told())
+    name = Path(run).name
+    corpora, out, own, _ = places(corpora, out, results, None)
+    # where it was recorded: among one's own results, or among those of the repository
+    recorded = own if results or (own/'runs'/name).is_dir() else project_root()/'results'
+    manifest = _marked(corpora, out, None, jobs)
+    table = rerun_cell(name, manifest, recorded, out, device, jobs, told()); typer.echo(table.round(4).to_string())
+    if record: record_rerun(name, table, recorded, told(), own)
     odd = table.index[(table.recorded - table.again).abs() > 1e-3].tolist()
-    if odd: raise StoreError('came out differently', file=results/'runs'/Path(run).name, value=odd, remedy='On another kind of processor the last digits of sums differ, and a training with them')
+    if odd: raise StoreError('came out differently', file=recorded/'runs'/name, value=odd, remedy='On another kind of processor the last digits of sums differ, and a training with them')
     typer.echo('the same')
 
 # %% ../nbs/90_cli.ipynb #67195fee
@@ -531,6 +612,13 @@ def pretrain(
     best = (h := pd.read_csv(product/'pretrain.csv')).loc[h.held_out_loss.idxmin()]
     typer.echo(f'loss on held-out speakers {best.held_out_loss:.3f}, of the mean {best.mean_loss:.3f}\nstart from it: --initial-checkpoint {file}')
 
+# %% ../nbs/90_cli.ipynb #d9f636b9
+def _results_of(run):
+    "The results of the set of corpora that a run belongs to; without them a model card says that nothing was measured."
+    above = [p for p in Path(run).resolve().parents[:8]]
+    own = next((p for p in above if (p/'corpora.txt').is_file() or p.name == 'synthetic'), above[0])
+    return own/'results'
+
 # %% ../nbs/90_cli.ipynb #adf736ac
 @verb
 def bundle(
@@ -550,10 +638,11 @@ def bundle(
     from speaker_vgg_cct.study import slug, train_cell
     from speaker_vgg_cct.train import load_config
     if run is None:
+        check_options(preset or ('cpu' if corpora else 'quick'), {'seed': seed}, device=device)
         corpora, out, results, preset = places(corpora, out, results, preset)
-        manifest, config = _manifest(corpora, out, jobs)[0], load_config(preset, seed=seed); run = out/'bundle'/f'{slug(system)}-{config.hash[:6]}-seed{seed}'
+        manifest, config = _marked(corpora, out, '4', jobs), load_config(preset, seed=seed); run = out/'bundle'/f'{slug(system)}-{config.hash[:6]}-seed{seed}'
         train_cell(make_split(manifest, None, balance='no_balanced', seed=seed), manifest, config, run, out/'features', device, jobs, system=system)
-    made = make_bundle(run, to, results=[results or project_root()/'results'], coverage=coverage)
+    made = make_bundle(run, to, results=[results or _results_of(run)], coverage=coverage)
     typer.echo(f'{read_bundle(made)[1]["card"]}\nwritten to {made}, {made.stat().st_size/1e6:.1f} MB')
 
 # %% ../nbs/90_cli.ipynb #2ba08a55
@@ -562,7 +651,7 @@ def latency(
     models:Annotated[Optional[list[str]], typer.Option(help='small, "small, without openSMILE", "small, speaker-adapted", "small, for live use" or CCT-14/7x2; may be said again; default: all whose weights are there')] = None,
     runtimes:Annotated[str, typer.Option(help='onnx, torch or both, divided by commas')] = 'onnx,torch',
     repeats:Annotated[int, typer.Option(min=1, help='Times of each measurement')] = 30,
-    results:Results = None,
+    out:Out = Path('output'), results:Results = None,
 ):
     """Measure how long a clip waits for its answer on this machine, stage by stage; about ten minutes.
 
@@ -577,7 +666,7 @@ def latency(
     for m in () if models else MODELS:
         if file := lacking_file(m): typer.echo(f'{m}: left out, for the weights file of its encoder is not there ({file}); `make campplus` fetches it')
     wanted = [choose(r.strip(), RUNTIMES, 'runtime') for r in runtimes.split(',')]
-    file = Path(results or project_root()/'results')/'latency.csv'; old = read_bench(file, ['model', 'stage', 'ratio', 'processor']) # is wrong before anything is measured
+    file = Path(results or out/'results')/'latency.csv'; old = read_bench(file, ['model', 'stage', 'ratio', 'processor']) # is wrong before anything is measured
     with tempfile.TemporaryDirectory() as folder: table = latency_table(folder, models, wanted, repeats=repeats)
     here = table.round(3).assign(**machine('cpu'), command=told())
     if len(old): here = pd.concat([old[~old.processor.isin(here.processor)], here]) # another kind of processor stands beside
@@ -590,7 +679,7 @@ def cost(
     models:Annotated[Optional[list[str]], typer.Option(help='Names of networks; may be said again; default: all')] = None,
     repeats:Annotated[int, typer.Option(min=1, help='Rounds of each network at most')] = 20,
     budget_s:Annotated[float, typer.Option(min=0, help='Seconds for each network, if three rounds fit')] = .5,
-    results:Results = None,
+    out:Out = Path('output'), results:Results = None,
 ):
     """Count what each network takes, and measure it beside the plain formulation of attention; about a minute.
 
@@ -598,7 +687,7 @@ def cost(
     import pandas as pd
     from speaker_vgg_cct.cost import best_device, cost_table, fused, machine, step_cost, times_shown
     from speaker_vgg_cct.report import to_markdown
-    device, folder = best_device(), Path(results or project_root()/'results'); about = machine(device) | {'command': told()}
+    device, folder = best_device(), Path(results or out/'results'); about = machine(device) | {'command': told()}
     table = cost_table(models, repeats=repeats, budget_s=budget_s, device=device).assign(fused=fused(device), fused_in_training=fused(device, .1))
     with atomic(folder/'cost.csv') as tmp: table.assign(**about).to_csv(tmp, index=False)
     if device == 'cuda':
@@ -618,6 +707,6 @@ def bench(
     Example: `speaker-vgg-cct bench --only pictures,step`"""
     from speaker_vgg_cct.bench import Size, aims_shown, run_bench
     from speaker_vgg_cct.report import to_markdown
-    file = Path(results or project_root()/'results')/'bench.csv'
+    file = Path(results or out/'results')/'bench.csv'
     table = run_bench(file, out/'bench', only and [s.strip() for s in only.split(',')], Size(repeats=repeats, clips=clips), told(), typer.echo)
     typer.echo(f'{to_markdown(aims_shown(table))}\nwritten to {file}')

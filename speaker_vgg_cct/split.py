@@ -82,8 +82,8 @@ def describe_shared(
     rows:pd.DataFrame, # of a manifest
     examples:int=3,
 )->str: # '' if there are none
-    "One line on the recordings under several names among the clips of a split, and what was done about them."
-    known = rows[rows['clip'].isin([*split['clip'], *split.attrs.get('left_out', ())])]
+    "One line on the recordings under several names in the corpora of a split, and what was done about them."
+    known = rows[rows.corpus.isin([split.attrs['test_corpus'], *split.attrs['train_corpora']])]
     shared = shared_recordings(known)
     if not len(shared): return ''
     some = '; '.join(' = '.join(clips) for clips in shared.clips[:examples])

@@ -222,11 +222,13 @@ def record_rerun(
     table:pd.DataFrame, # of `rerun`
     results, # folder with the table
     command:str='',
+    to=None, # folder of `reruns.csv`; None: that of the table
 )->pd.DataFrame: # `reruns.csv`: name, recorded, again (UAR, percent), threads, recorded_on, processor, commit, command
     "Writes down how a run came out again, in place of what was known of it on this processor; raises `StoreError` if the file there is no such table."
-    results = Path(results); made, here, file = json.loads((results/'runs'/name/'provenance.json').read_text()), provenance(), results/'reruns.csv'
+    results = Path(results); made, here, file = json.loads((results/'runs'/name/'provenance.json').read_text()), provenance(), Path(to or results)/'reruns.csv'
     row = dict(name=name, recorded=table.recorded['uar'], again=table.again['uar'], threads=made['threads'], recorded_on=made.get('processor', ''), processor=here['processor'], commit=here['commit'], command=command)
-    with FileLock(results/'.runs.lock'):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name('.runs.lock')):
         try: old = pd.read_csv(file, keep_default_na=False) if file.exists() else pd.DataFrame(columns=list(row))
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e: raise StoreError(f'is no table of runs made again: {e}', file=file, remedy='Restore it from git') from None
         if lacking := set(row) - set(old): raise StoreError(f'lacks the columns {sorted(lacking)}', file=file, remedy='Restore it from git')
