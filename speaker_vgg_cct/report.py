@@ -337,7 +337,7 @@ def _lead_with(nbs, taking, own, root):
     bar = quarto['website']['navbar']
     first = [{'text': OWN, 'href': 'index.ipynb'}, {'text': 'How to read them', 'href': 'guide/read_report.ipynb'},
              {'text': RECORDED, 'href': 'paper/abstract.ipynb'}]
-    bar['left'] = first + [c for c in bar['left'] if c['href'] not in ('paper/abstract.ipynb', 'paper/results.ipynb')]
+    bar['left'] = first + [c for c in bar['left'] if not c['href'].startswith('paper/')]
     write_text(nbs.parent/'_quarto.yml', yaml.safe_dump(quarto, sort_keys=False))
 
 def nbformat_cell(text):
