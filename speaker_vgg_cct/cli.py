@@ -63,7 +63,7 @@ def _marked(datasets_dir, out, task, jobs, table_in=None):
     file = Path(table_in or out)/'shared_recordings.csv'
     with atomic(file) as t:
         shared.assign(clips=shared.clips.map(' = '.join), speakers=shared.speakers.map(', '.join)).to_csv(t, index=False)
-    if len(shared): typer.echo(f'{len(shared)} recordings under several names, such as {" = ".join(shared.clips[0])}; they stay in one part of a split ({file})', err=True)
+    if len(shared): typer.echo(f'{len(shared)} recording{"s"*(len(shared) > 1)} under several names, such as {" = ".join(shared.clips[0])}; no two parts of a split share one ({file})', err=True)
     return table
 
 # %% ../nbs/90_cli.ipynb #ab9a8d22
@@ -416,6 +416,7 @@ def own_folder(
 
 def places(corpora, out, results, preset)->tuple: # the corpora, their folder in `out`, the folder of results, the preset
     "Where an experiment reads and writes. Nothing is written outside `out`, unless `results` names another folder."
+    if corpora and not Path(corpora).expanduser().is_dir(): raise ConfigError('is no folder', file=corpora, remedy='Name the folder that holds the corpora')
     out = own_folder(out, corpora)
     results = Path(results) if results else out/'results'
     if corpora: return Path(corpora).expanduser(), out, results, preset or 'cpu'
