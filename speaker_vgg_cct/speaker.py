@@ -25,6 +25,7 @@ from sklearn.manifold import MDS, TSNE
 from torch import nn
 
 from .campplus import GET_CAMPPLUS, CAMPlusNet, load_campplus
+from .config import weights_help, weights_path
 from .core import ConfigError, StoreError, atomic, choose, digest, hash_file, make_rng
 from .voice import FIT_ON, Functionals, SpeakerPCA, VoiceLayers, VoiceStatistics, mel_frames, trim_pauses
 
@@ -271,8 +272,9 @@ def _weights_file(name, weights): # → resolved path and what shows that it was
                                       remedy=f'Leave out --weights, or choose an encoder that takes them: --encoder {" or ".join(n for n, e in ENCODERS.items() if e.published)}')
         return ()
     if not weights: raise ConfigError(f'the encoder {name} needs a weights file', remedy=f'{cls.published}. Pass it with --encoder {name} --weights FILE')
-    path = Path(weights).resolve()
-    if not path.is_file(): raise ConfigError('no such file', file=weights, remedy=f'{cls.published}. Pass it with --encoder {name} --weights FILE')
+    path = weights_path(weights).resolve()
+    if not path.is_file():
+        raise ConfigError('no such file', file=path, remedy=f'{weights_help(weights)}. {cls.published}. Pass it with --encoder {name} --weights FILE')
     return path, path.stat().st_mtime_ns, path.stat().st_size
 
 @lru_cache(maxsize=2)

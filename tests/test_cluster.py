@@ -162,7 +162,7 @@ def rows(results):
 @pytest.mark.slow
 def test_notebooks_give_the_rows_of_one_machine_although_a_worker_is_killed(commands, tmp_path, monkeypatch):
     pages = {} # in place of the site, which takes minutes and has tests of its own
-    monkeypatch.setattr('speaker_vgg_cct.report.build_site', lambda site, made, results: pages.update(made) or site)
+    monkeypatch.setattr('speaker_vgg_cct.report.build_site', lambda site, made, results, **more: pages.update(made) or site)
     corpora = build(tmp_path/'corpora', sentences=1)
     def report(name, *more):
         return run('report', '--corpora', corpora, '--out', tmp_path/name, '--results', tmp_path/name/'results', '--preset', 'quick', '--epochs', 3, '--warmup-epochs', 1, '--batch-size', 16,

@@ -1,6 +1,7 @@
 "The whole path as a user walks it, corpora, verbs, an experiment, a site, and twice the same; then that site, read and in a browser, and the README: each page is made, each link and picture resolves, nothing comes from the network, everybody can use it, and the text says what the program does."
 import importlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -22,9 +23,13 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from speaker_vgg_cct.baselines import BASELINES, baseline_setting
-from speaker_vgg_cct.cli import app
-from speaker_vgg_cct.report import build_site, readme_text
+from speaker_vgg_cct.cli import app, own_folder
+from speaker_vgg_cct.config import weights_path
+from speaker_vgg_cct.corpora import read_corpora
+from speaker_vgg_cct.report import build_site, readme_text, run_pages
+from speaker_vgg_cct.results import read_runs
 from speaker_vgg_cct.synth import build
+from speaker_vgg_cct.train import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT/'nbs'
@@ -41,43 +46,87 @@ def cli(*args, status=0, cwd=ROOT):
     return r.stdout if status == 0 else r.stderr
 
 
-def checkout(): return {p: p.read_bytes() for p in [ROOT/'README.md', NBS/'sidebar.yml', *NBS.rglob('*.ipynb'), *(ROOT/'results').rglob('*.*')] if p.is_file() and '.ipynb_checkpoints' not in p.parts}
-
-
-def add_made_up_row(results):
-    "A row on real speech, beside those of the study that is committed, so that it stands in their table."
-    row = pd.read_csv(ROOT/'results'/'runs.csv', dtype=str, keep_default_na=False).iloc[[0]]
-    results.mkdir(parents=True)
-    row.assign(system='made_up', group='baseline', uar='47.9123', uar_low='42.9', uar_high='52.9', commit='none', command='made up').to_csv(results/'runs.csv', index=False)
-
-
-def of_this_run(results):
-    table = pd.read_csv(results/'runs.csv')
-    return table[table.system != 'made_up'].reset_index(drop=True)
-
-
 @pytest.fixture(scope='module')
 def corpora(tmp_path_factory):
     return build(tmp_path_factory.mktemp('corpora')/'small', sentences=2)
 
 
+# stands for `python -m venv .venv`: what it makes runs the modules of the checkout in the environment of the tests
+FAKE_PYTHON = f"""#!/bin/sh
+mkdir -p .venv/bin
+printf '#!/bin/sh\\nexit 0\\n' > .venv/bin/python
+printf '#!/bin/sh\\nPYTHONPATH="%s" exec {sys.executable} -c "from speaker_vgg_cct.cli import app; app()" "$@"\\n' "$PWD" > .venv/bin/speaker-vgg-cct
+chmod +x .venv/bin/python .venv/bin/speaker-vgg-cct
+"""
+GIT = ['git', '-c', 'user.name=test', '-c', 'user.email=test@example.org', '-c', 'commit.gpgsign=false']
+OWN = ['EMODB', 'HARBOUR'] # one has the name of a corpus of the recorded study
+
+
+def run_in(folder, *args):
+    r = subprocess.run(args, cwd=folder, capture_output=True, text=True)
+    assert r.returncode == 0, f'{args}\n{r.stdout}\n{r.stderr}'
+    return r.stdout
+
+
 @pytest.fixture(scope='module')
-def reported(corpora, tmp_path_factory):
-    "One `report` on small corpora, two of them held out, into a results folder in which a row on real speech stands already."
-    out = tmp_path_factory.mktemp('out')
-    add_made_up_row(out/'results'); before = checkout()
-    shown = cli('report', '--corpora', corpora, '--out', out, '--results', out/'results', '--preset', 'quick', '--epochs', 2, '--warmup-epochs', 1,
-                '--test-corpora', 'SYNTH_A,SYNTH_B', '--site', out/'site', '--device', 'cpu', '--jobs', 1)
-    assert checkout() == before, '`report` changed the notebooks or results of the checkout'
-    return out, shown
+def checkout(tmp_path_factory):
+    "What the repository holds, committed once more in a folder of its own."
+    folder = tmp_path_factory.mktemp('checkout')/'svc'
+    if subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=ROOT, capture_output=True).returncode: pytest.skip('this is no git checkout')
+    for name in run_in(ROOT, 'git', 'ls-files', '-co', '--exclude-standard').splitlines():
+        if (ROOT/name).is_file():
+            (folder/name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT/name, folder/name)
+    run_in(folder, 'git', 'init', '-q'); run_in(folder, 'git', 'add', '-A'); run_in(folder, *GIT, 'commit', '-qm', 'all')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def own_corpora(corpora, tmp_path_factory):
+    "Two corpora as a user brings them: some clips in a folder, and a table. Two speakers of one have a recording in common."
+    folder, (table, _) = tmp_path_factory.mktemp('own')/'corpora', read_corpora(corpora, jobs=1)
+    for name, rows in zip(OWN, (table[table.corpus == c] for c in ('SYNTH_A', 'SYNTH_C'))):
+        (folder/name/'audio').mkdir(parents=True)
+        rows = rows.assign(file=[f'audio/{i:03}.wav' for i in range(len(rows))], speaker=rows.speaker.str.split('/').str[1])
+        for row in rows.itertuples(): shutil.copy(row.path, folder/name/row.file)
+        if name == 'HARBOUR':
+            first = rows[rows.emotion == 'sad'].groupby('speaker').file.first()
+            shutil.copy(folder/name/first.iloc[0], folder/name/first.iloc[1])
+        rows[['file', 'emotion', 'speaker', 'gender', 'language']].to_csv(folder/name/'metadata.csv', index=False)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def asked(checkout, own_corpora, tmp_path_factory):
+    "The options of one `make report`, and where it is called: not in the checkout."
+    home = tmp_path_factory.mktemp('home')
+    (home/'python').write_text(FAKE_PYTHON); (home/'python').chmod(0o755)
+    (home/'short.yaml').write_text('{preset: quick, epochs: 2, warmup_epochs: 1, img_size: 32}')
+    return home, ['make', '-C', str(checkout), f'PYTHON={home/"python"}', 'report', f'CORPORA={own_corpora}', f'OUT={home/"out"}', f'PRESET={home/"short.yaml"}', 'JOBS=1']
+
+
+@pytest.fixture(scope='module')
+def reported(asked):
+    "One `make report`: the folder of what it made, and what it said."
+    home, command = asked
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(('MAKE', 'MFLAGS'))}
+    r = subprocess.run(command, cwd=home, env=clean, capture_output=True, text=True)
+    assert r.returncode == 0, f'{r.stdout}\n{r.stderr}'
+    return home/'out'/'corpora', r.stdout + r.stderr
+
+
+def test_a_report_leaves_the_checkout_as_it_was(reported, checkout):
+    assert run_in(checkout, 'git', 'status', '--porcelain') == ''
+    ignored = run_in(checkout, 'git', 'status', '--porcelain', '--ignored').split()[1::2]
+    assert all(f == '.venv/' or f.endswith('__pycache__/') for f in ignored), ignored
+    assert {f.name for f in reported[0].parent.iterdir()} == {'corpora'}
 
 
 def test_results_table(reported):
-    out, _ = reported
-    table = of_this_run(out/'results')
-    assert sorted(set(table.test_corpus)) == ['SYNTH_A', 'SYNTH_B'] and len(table) == 2*table.system.nunique()
+    table = read_runs(reported[0]/'results')
+    assert sorted(set(table.test_corpus)) == OWN and len(table) == 2*table.system.nunique() and not table.synthetic.any()
     assert {'chance', 'majority', 'speaker embedding + SVM', MODEL} <= set(table.system) <= {'chance', 'majority', *BASELINES, MODEL}
-    assert {s: set(t.setting) for s, t in table.groupby('system')} == {s: {baseline_setting(s) if s in BASELINES else 'inductive'} for s in table.system} and table.synthetic.all()
+    assert {s: set(t.setting) for s, t in table.groupby('system')} == {s: {baseline_setting(s) if s in BASELINES else 'inductive'} for s in table.system}
     run = table[table.uar_low.notna()]
     assert ((run.uar_low <= run.uar) & (run.uar <= run.uar_high)).all()
     for _, row in run.iterrows():
@@ -86,57 +135,138 @@ def test_results_table(reported):
 
 
 def test_run_folder_agrees_with_the_table(reported):
-    out, _ = reported
-    table = of_this_run(out/'results')
+    out, table = reported[0], read_runs(reported[0]/'results')
     folders = [f.parent for f in out.rglob('performance.yaml')]
     assert len(folders) == 2
     for folder in folders:
         made, scored = json.loads((folder/'provenance.json').read_text()), yaml.safe_load((folder/'performance.yaml').read_text())
         row = table[(table.split_hash == made['split_hash']) & (table.config_hash == made['config_hash'])].iloc[0]
-        assert row.uar == scored['uar'] and row.test_corpus == made['split']['test_corpus']
+        assert row.uar == pytest.approx(scored['uar']) and row.test_corpus == made['split']['test_corpus']
         assert {'args.yaml', 'summary.csv', 'model_best.safetensors', 'predictions.csv', 'conf_matrix.png', 'graphs'} <= {f.name for f in folder.iterdir()}
         guessed = pd.read_csv(folder/'predictions.csv')
         assert set(guessed.corpus) == {row.test_corpus} and (guessed.truth == guessed.prediction).mean()*100 == pytest.approx(scored['accuracy'], abs=1e-3)
 
 
-def test_site_has_a_page_for_each_held_out_corpus(reported):
+def test_the_first_page_is_about_ones_own_corpora(reported):
     out, shown = reported
-    assert str(out/'site'/'index.html') in shown
-    table = of_this_run(out/'results')
-    for name in ('SYNTH_A', 'SYNTH_B'):
-        page = (out/'site'/'held_out'/f'{name}-seed0.html').read_text()
+    assert f'site: open {out/"site"/"index.html"}' in shown
+    main = BeautifulSoup((out/'site'/'index.html').read_text(encoding='utf-8'), 'html.parser').main
+    head = [c.get_text(strip=True) for c in main.table.find_all('tr')[0].find_all(['th', 'td'])]
+    assert [h for h in head if h in OWN] == OWN and main.h1.get_text(strip=True) == 'Your results'
+    rows = {r.td.get_text(strip=True): r.get_text(' ', strip=True) for r in main.table.find_all('tr')[1:]}
+    table = read_runs(out/'results'); inductive = table[table.setting == 'inductive']
+    for system, part in inductive.groupby('system'):
+        told = next(v for k, v in rows.items() if k.replace('’', "'") == system)
+        assert all(f'{uar:.1f}' in told for uar in part.uar), system
+    assert main.find('img') and 'recorded study' in main.get_text()
+    assert {f'held_out/{c}-seed0.html' for c in OWN} <= {a['href'] for a in main.find_all('a', href=True)}
+    # nothing of the recorded study, although a corpus has the name of one of its corpora
+    recorded = read_runs(ROOT/'results')
+    assert not {c for c in set(recorded.test_corpus) - set(OWN) | {'CAM++'} if c in main.get_text()}
+
+
+def test_a_recording_of_two_speakers_is_told_and_kept_in_one_part(reported):
+    out, shown = reported
+    shared = pd.read_csv(out/'results'/'shared_recordings.csv')
+    assert len(shared) == 1 and shared.speakers[0].count('HARBOUR/') == 2 and 'under several names' in shown
+    for page, joined in (('EMODB-seed0', True), ('HARBOUR-seed0', False)):
+        text = BeautifulSoup((out/'site'/'held_out'/f'{page}.html').read_text(encoding='utf-8'), 'html.parser').main.get_text()
+        assert '1 recording stands under the names of several speakers' in text and ('drawn as one speaker' in text) == joined
+    assert shared.clips[0] in (out/'site'/'index.html').read_text(encoding='utf-8')
+
+
+def test_the_recorded_study_is_a_section_of_its_own(reported, site):
+    text = BeautifulSoup((site/'paper'/'results.html').read_text(encoding='utf-8'), 'html.parser').main.get_text(' ')
+    assert 'Recorded study.' in text and 'Nothing of your corpora' in text and 'HARBOUR' not in text and MODEL not in text
+    recorded = read_runs(ROOT/'results').query("test_corpus == 'EMODB' and group == 'main'")
+    assert any(f'{uar:.1f} [' in text for uar in recorded.groupby('system').uar.mean())
+    names = [t.get_text(' ', strip=True) for t in BeautifulSoup((site/'index.html').read_text(encoding='utf-8'), 'html.parser').select('#quarto-sidebar .sidebar-item-section > .sidebar-item-container')]
+    assert [n for n in names if n in ('Your held-out corpora', 'Recorded study')] == ['Your held-out corpora', 'Recorded study']
+
+
+def test_site_has_a_page_for_each_held_out_corpus(reported):
+    table = read_runs(reported[0]/'results')
+    for name in OWN:
+        page = (reported[0]/'site'/'held_out'/f'{name}-seed0.html').read_text()
         uar = table[(table.test_corpus == name) & (table.system == MODEL)].uar.iloc[0]
-        assert f'UAR <strong>{uar:.1f} %</strong>' in page and 'synthetic' in page.lower()
+        assert f'UAR <strong>{uar:.1f} %</strong>' in page
 
 
-def test_again_gives_the_same_and_adds_nothing(reported, corpora, tmp_path):
-    "The same command in another folder gives the same table; in the same folder it trains nothing and adds no row."
-    out, _ = reported
-    before, page = (out/'results'/'runs.csv').read_text(), out/corpora.name/'pages'/'SYNTH_A-seed0.ipynb'
-    stamp = page.stat().st_mtime_ns
-    options = ('--corpora', corpora, '--preset', 'quick', '--epochs', 2, '--warmup-epochs', 1, '--device', 'cpu', '--jobs', 1, '--test-corpus', 'SYNTH_A')
-    cli('experiment', '--out', out, '--results', out/'results', *options)
-    assert (out/'results'/'runs.csv').read_text() == before and page.stat().st_mtime_ns == stamp
-    cli('experiment', '--out', tmp_path, '--results', tmp_path/'results', *options)
-    old, new = of_this_run(out/'results'), of_this_run(tmp_path/'results')
-    old = old[old.test_corpus == 'SYNTH_A'].reset_index(drop=True).drop(columns='command')
-    pd.testing.assert_frame_equal(old, new.drop(columns='command'))
+def test_again_adds_nothing(reported, asked):
+    "The same command once more trains nothing, adds no row and renders nothing."
+    out, (home, command) = reported[0], asked
+    kept = [out/'results'/'runs.csv', *(out/'pages').glob('*.ipynb'), out/'site'/'index.html', *out.rglob('summary.csv')]
+    before = {f: f.stat().st_mtime_ns for f in kept}
+    assert len(before) == 8 # a table, two pages, the first page; of each run a summary, and a copy of it in the results
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(('MAKE', 'MFLAGS'))}
+    r = subprocess.run(command, cwd=home, env=clean, capture_output=True, text=True)
+    assert r.returncode == 0, r.stderr
+    assert {f: f.stat().st_mtime_ns for f in kept} == before
 
 
-def test_a_projection_that_saw_the_test_corpus_is_marked(reported, corpora, tmp_path):
+def test_two_folders_of_one_name_share_nothing(tmp_path):
+    a, b, c = (own_folder(tmp_path/'out', tmp_path/x/'corpora') for x in 'aba')
+    assert a == c == tmp_path/'out'/'corpora' and b != a and b.name.startswith('corpora-')
+    assert own_folder(tmp_path/'out', tmp_path/'synthetic') != own_folder(tmp_path/'out', None)
+
+
+@pytest.mark.parametrize('verb, wrong, said', [('report', ['--preset', 'qick'], "Did you mean 'quick'"), ('report', ['--task', '5'], 'unknown task'), ('report', ['--encoder', 'resemblizer'], "Did you mean 'resemblyzer'"),
+    ('report', ['--balance', 'x'], 'unknown balance'), ('report', ['--opt', 'adamww'], "Did you mean 'adamw'"), ('report', ['--test-corpora', 'SYNTH_D'], 'unknown test corpus'), ('report', ['--seeds', 'x'], 'seeds are whole numbers'),
+    ('report', ['--augmentation', 'loudd'], "Did you mean 'loud'"), ('report', ['--encoder', 'vggvox'], 'needs a weights file'), ('report', ['--weights', 'none.pt', '--encoder', 'campplus'], 'no such file'), ('report', ['--device', 'gpu7'], 'device cannot be used'),
+    ('experiment', ['--test-corpus', 'SYNTH_D'], 'unknown test corpus'), ('study', ['--test-corpora', 'SYNTH_D'], 'unknown test corpus'), ('bundle', ['--preset', 'qick'], "Did you mean 'quick'")])
+def test_a_typing_error_is_told_before_anything_is_made(tmp_path, monkeypatch, verb, wrong, said):
+    "Not even the synthetic corpora are built."
+    monkeypatch.chdir(tmp_path)
+    r = CliRunner().invoke(app, [verb, *wrong])
+    assert r.exit_code == 1 and said in ' '.join(r.stderr.split()) and not (tmp_path/'output').exists()
+
+
+def test_every_measuring_verb_writes_below_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    r = CliRunner().invoke(app, ['cost', '--models', 'cct_2_3x2_32', '--repeats', '1', '--budget-s', '0', '--out', 'mine'])
+    assert r.exit_code == 0 and {str(f.relative_to(tmp_path)) for f in tmp_path.rglob('*') if f.is_file()} <= {'mine/results/cost.csv', 'mine/results/step.csv'}
+    options = {name: {o for p in command.params for o in p.opts} for name, command in get_command(app).commands.items()}
+    assert all({'--out', '--results'} <= options[v] for v in ('report', 'experiment', 'study', 'rerun', 'latency', 'cost', 'bench', 'bundle'))
+
+
+def test_a_preset_finds_its_weights_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config, name = load_config('live'), 'campplus_cn_en_common.pt'
+    monkeypatch.delenv('SVC_WEIGHTS', raising=False)
+    assert weights_path(config.weights) == ROOT/'weights'/name
+    monkeypatch.setenv('SVC_WEIGHTS', str(tmp_path/'kept'))
+    r = CliRunner().invoke(app, ['report', '--preset', 'live'])
+    told = ' '.join(r.stderr.split())
+    assert r.exit_code == 1 and str(tmp_path/'kept'/name) in told and 'SVC_WEIGHTS' in told and 'make campplus' in told
+    (tmp_path/'kept').mkdir(); (tmp_path/'kept'/name).write_bytes(b'one'); first = config.hash
+    monkeypatch.setenv('SVC_WEIGHTS', str(tmp_path/'moved')); shutil.copytree(tmp_path/'kept', tmp_path/'moved')
+    assert load_config('live').hash == first # by content, not by place
+    (tmp_path/'moved'/name).write_bytes(b'other'); assert load_config('live').hash != first
+
+
+def test_twice_the_same(corpora, tmp_path):
+    "The same experiment in two folders gives the same table; and synthetic voices are named as such."
+    options = ('--corpora', corpora, '--preset', 'quick', '--epochs', 2, '--warmup-epochs', 1, '--img-size', 32, '--device', 'cpu', '--jobs', 1, '--test-corpus', 'SYNTH_A')
+    pages = [Path(cli('experiment', '--out', tmp_path/n, *options, cwd=tmp_path).strip().splitlines()[-1]) for n in ('a', 'b')]
+    old, new = (read_runs(tmp_path/n/corpora.name/'results') for n in ('a', 'b'))
+    assert len(old) and old.synthetic.all() and 'voices on this page are synthetic' in pages[0].read_text()
+    pd.testing.assert_frame_equal(old.drop(columns='command'), new.drop(columns='command'))
+
+
+def test_a_projection_that_saw_the_test_corpus_is_marked(corpora, tmp_path):
     "The reference's way, on request: every output says that it is transductive."
-    shutil.copytree(reported[0]/corpora.name/'features', tmp_path/corpora.name/'features') # computed once
-    page = cli('experiment', '--test-corpus', 'SYNTH_A', '--corpora', corpora, '--out', tmp_path, '--results', tmp_path/'results', '--preset', 'quick',
+    page = cli('experiment', '--test-corpus', 'SYNTH_A', '--corpora', corpora, '--out', tmp_path, '--preset', 'quick', '--img-size', 32,
                '--epochs', 1, '--warmup-epochs', 0, '--fit-on', 'all', '--device', 'cpu', '--jobs', 1).strip().splitlines()[-1]
-    assert of_this_run(tmp_path/'results').set_index('system').setting[MODEL] == 'transductive'
+    assert read_runs(tmp_path/corpora.name/'results').set_index('system').setting[MODEL] == 'transductive'
     assert yaml.safe_load(next(tmp_path.rglob('performance.yaml')).read_text())['setting'] == 'transductive'
     assert '**transductive**' in Path(page).read_text() and '**inductive**' not in Path(page).read_text()
 
 
 def test_an_error_in_the_notebook_is_the_commands(corpora, tmp_path):
-    shown = cli('experiment', '--test-corpus', 'SYNTH_D', '--corpora', corpora, '--out', tmp_path, '--results', tmp_path/'results', status=1)
-    assert 'error: ' in shown and 'SplitError: unknown test corpus' in shown and 'Traceback' not in shown
-    assert not (tmp_path/'results'/'runs.csv').exists() and list(tmp_path.rglob('*.failed.ipynb'))
+    build(tmp_path/'one', corpora=('SYNTH_A',), sentences=1, jobs=1) # nothing is left to train on
+    shown = cli('experiment', '--test-corpus', 'SYNTH_A', '--corpora', tmp_path/'one', '--out', tmp_path, status=1)
+    assert 'error: ' in shown and 'SplitError' in shown and 'Traceback' not in shown
+    assert not list(tmp_path.rglob('runs.csv')) and list(tmp_path.rglob('*.failed.ipynb'))
 
 
 def test_errors_are_one_line(tmp_path):
@@ -175,7 +305,7 @@ def pages(site): return {p: Page(p.read_text(encoding='utf-8')) for p in sorted(
 
 
 def test_each_page_is_made(site, pages):
-    wanted = {'index', *(f'paper/{p}' for p in ('abstract', 'limits', 'bibliography', 'method', 'corpora', 'results', 'comparison', 'ablation', 'enrolment', 'selection', 'calibration', 'robustness', 'learnt', 'encoders', 'cost', 'latency', 'speed', 'reference', 'reliability', 'compare')), 'held_out/SYNTH_A-seed0', 'held_out/SYNTH_B-seed0', 'api', *(p.stem for p in NBS.glob('[0-9]*.ipynb')), *(f'guide/{p.stem}' for p in NBS.glob('guide/*.ipynb')), *(f'source/{m.stem}' for m in MODULES)}
+    wanted = {'index', 'recorded', *(f'paper/{p}' for p in ('abstract', 'limits', 'bibliography', 'method', 'corpora', 'results', 'comparison', 'ablation', 'enrolment', 'selection', 'calibration', 'robustness', 'learnt', 'encoders', 'cost', 'latency', 'speed', 'reference', 'reliability', 'compare')), *(f'held_out/{c}-seed0' for c in OWN), 'api', *(p.stem for p in NBS.glob('[0-9]*.ipynb')), *(f'guide/{p.stem}' for p in NBS.glob('guide/*.ipynb')), *(f'source/{m.stem}' for m in MODULES)}
     assert {p.relative_to(site).with_suffix('').as_posix() for p in pages} == wanted
     for p in pages: assert len(p.read_text(encoding='utf-8')) > 3000, f'{p} is nearly empty'
 
@@ -246,14 +376,13 @@ def test_nothing_is_loaded_from_the_network(site, pages):
         assert not [u for u in re.findall(r'(?:@import|url\()\s*["\']?([^"\')\s]+)', css.read_text(encoding='utf-8')) if remote(u)], css
 
 
-def test_numbers_come_from_the_given_results(reported, site):
-    text = (site/'paper'/'results.html').read_text(encoding='utf-8')
-    real, _, synthetic = text.partition(' id="synthetic-voices-') # the first heading
-    assert 'they say nothing about people' in synthetic
-    for uar in of_this_run(reported[0]/'results').uar: assert f'{uar:.1f}' in synthetic
-    for page in (real, (site/'index.html').read_text(encoding='utf-8')):
-        row = re.search(r'<tr\b[^>]*>(?:(?!</tr>).)*made_up.*?</tr>', page, re.S)
-        assert row and '47.9 [43, 53]' in row[0], 'the given row does not stand in a table on real speech'
+def test_numbers_come_from_the_given_results(tmp_path):
+    "A made-up row on real speech stands on the pages of a study that has it."
+    row = pd.read_csv(ROOT/'results'/'runs.csv', dtype=str, keep_default_na=False).iloc[[0]]
+    (tmp_path/'results').mkdir()
+    row.assign(system='made_up', group='main', uar='47.9123', uar_low='42.9', uar_high='52.9', commit='none', command='made up').to_csv(tmp_path/'results'/'runs.csv', index=False)
+    run_pages({NBS/'paper'/'results.ipynb': tmp_path/'results.ipynb', NBS/'index.ipynb': tmp_path/'index.ipynb'}, [tmp_path/'results'])
+    for page in ('results', 'index'): assert re.search(r'made_up [^\n]*47\.9 \[43, 53\]', (tmp_path/f'{page}.ipynb').read_text(encoding='utf-8'))
 
 
 def test_a_held_out_page_shows_what_was_run_and_no_parameters(tmp_path):
@@ -265,7 +394,7 @@ def test_a_held_out_page_shows_what_was_run_and_no_parameters(tmp_path):
     for f in ('nbs/sidebar.yml', 'nbs/_quarto.yml', 'nbs/site.js', 'settings.ini', '_quarto.yml'): shutil.copy(ROOT/f, nbs.parent/f)
     write(tmp_path/'page.ipynb', md('# Held out: SYNTH_A\n\n> A stand-in.'), nbformat.v4.new_code_cell('out = "/home/somebody"', metadata={'tags': ['injected-parameters']}),
           nbformat.v4.new_code_cell('#| echo: false\nshow()', outputs=[nbformat.v4.new_output('display_data', {'text/markdown': 'recalled **73.1**, as [the method](../paper/method.ipynb) says'})]))
-    site = build_site(tmp_path/'site', {'SYNTH_A': tmp_path/'page.ipynb'}, [], nbs.parent, tmp_path/'work')
+    site = build_site(tmp_path/'site', {'SYNTH_A': tmp_path/'page.ipynb'}, None, nbs.parent, tmp_path/'work')
     held_out = (site/'held_out'/'SYNTH_A.html').read_text(encoding='utf-8')
     assert '73.1' in held_out and '/home/somebody' not in held_out and 'href="../paper/method.html"' in held_out and (site/'paper'/'method.html').exists()
 
@@ -328,8 +457,8 @@ def test_everybody_can_use_each_page(chromium, served, site, pages, scheme, size
 
 
 def test_tables_sort_by_their_heads(chromium, served):
-    tab = chromium.new_page(); tab.set_default_timeout(LONG); tab.goto(served + 'paper/results.html')
-    table = tab.locator('main table', has=tab.locator('th', has_text='SYNTH_A')).first; head = table.locator('th', has_text='SYNTH_A')
+    tab = chromium.new_page(); tab.set_default_timeout(LONG); tab.goto(served + 'index.html')
+    table = tab.locator('main table', has=tab.locator('th', has_text='HARBOUR')).first; head = table.locator('th', has_text='HARBOUR')
     column = lambda: table.locator(f'tbody td:nth-child({1 + head.evaluate("h => h.cellIndex")})').all_inner_texts()
     told = column(); known = [float(c.split()[0]) for c in told if c != '–']
     assert len(known) > 1 and head.get_attribute('aria-sort') == 'none'
