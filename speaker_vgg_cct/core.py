@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['EMOTIONS', 'SYNONYMS', 'TASKS', 'UNWRITABLE', 'NO_SYNC', 'WATCH_S', 'PACKAGE', 'SVCError', 'CorpusError',
-           'AudioError', 'SplitError', 'LeakageError', 'ConfigError', 'StoreError', 'choose', 'emotion_name', 'Task',
-           'digest', 'hash_file', 'get_task', 'make_rng', 'sync_file', 'sync_folder', 'atomic', 'write_text',
-           'write_json', 'in_parallel', 'is_checkout', 'git_commit', 'processor', 'provenance', 'this_program',
-           'project_root']
+           'AudioError', 'SplitError', 'LeakageError', 'ConfigError', 'StoreError', 'choose', 'plain_word',
+           'known_emotion', 'emotion_name', 'Task', 'digest', 'hash_file', 'get_task', 'make_rng', 'sync_file',
+           'sync_folder', 'atomic', 'write_text', 'write_json', 'in_parallel', 'is_checkout', 'git_commit', 'processor',
+           'provenance', 'this_program', 'project_root']
 
 # %% ../nbs/00_core.ipynb #1dbdb80e
-import errno, hashlib, json, os, platform, re, reprlib, secrets, subprocess, time
+import errno, hashlib, json, os, platform, re, reprlib, secrets, subprocess, time, unicodedata
 from configparser import ConfigParser, Error as ConfigParserError
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,16 +68,39 @@ def choose(
 # %% ../nbs/00_core.ipynb #4ec8d099
 EMOTIONS = ('anger', 'boredom', 'calm', 'disgust', 'excited', 'fearful', 'frustration', 'guilt', 'happy', 'neutral', 'sad', 'surprised')
 
-SYNONYMS = {'angry': 'anger', 'bored': 'boredom', 'disgusted': 'disgust', 'excitement': 'excited', 'fear': 'fearful', 'afraid': 'fearful',
-            'anxiety': 'fearful', 'frustrated': 'frustration', 'happiness': 'happy', 'joy': 'happy', 'sadness': 'sad', 'surprise': 'surprised'}
+_WORDS = { # emotion → its other words, without accents: English, codes of the field, then de, it, fr, es, pt
+    'anger': 'angry ang wut wuetend wutend zorn zornig arger aerger rabbia colere enojo enfado raiva',
+    'boredom': 'bored langeweile gelangweilt noia ennui aburrimiento tedio',
+    'calm': 'calmness ruhig calma calme',
+    'disgust': 'disgusted dis ekel disgusto degout asco nojo',
+    'excited': 'excitement exc',
+    'fearful': 'fear afraid anxiety anxious scared fea angst angstlich aengstlich furcht paura peur miedo medo',
+    'frustration': 'frustrated fru',
+    'guilt': 'guilty schuld',
+    'happy': 'happiness joy joyful hap freude freudig glucklich gluecklich frohlich froehlich gioia felicita'
+             ' joie bonheur alegria felicidad felicidade',
+    'neutral': 'neu neutro neutrale neutre',
+    'sad': 'sadness traurig trauer traurigkeit tristezza triste tristesse tristeza',
+    'surprised': 'surprise sur uberraschung ueberraschung uberrascht ueberrascht sorpresa surpresa'}
+SYNONYMS = {word: emotion for emotion, words in _WORDS.items() for word in words.split()}
+
+def plain_word(word)->str: # ' Überraschung' → 'uberraschung'
+    "A word in lower case, without accents and spaces around it."
+    letters = unicodedata.normalize('NFKD', str(word)).strip().lower()
+    return ''.join(c for c in letters if not unicodedata.combining(c))
+
+def known_emotion(word)->str: # one of `EMOTIONS`, None for a word that is none
+    "The project's name of an emotion, of which a corpus writes a noun, an adjective or a code."
+    plain = plain_word(word)
+    plain = SYNONYMS.get(plain, plain)
+    return plain if plain in EMOTIONS else None
 
 def emotion_name(
     word:str, # an emotion as a corpus writes it, any case
     file=None, # where it was read, for the error
 )->str: # one of `EMOTIONS`
     "The project's name of an emotion; raises `CorpusError` for a word that is none."
-    w = str(word).strip().lower()
-    return choose(SYNONYMS.get(w, w), EMOTIONS, 'emotion', CorpusError, file)
+    return known_emotion(word) or choose(plain_word(word), EMOTIONS, 'emotion', CorpusError, file)
 
 # %% ../nbs/00_core.ipynb #582fa1a3
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SAMPLING', 'CONTROLS', 'INTERPOLATIONS', 'files_at_once', 'Store', 'Each', 'fill', 'checked_samples', 'ClipPicture',
            'ClipVoices', 'picture_keys', 'store_pictures', 'store_each', 'store_voices', 'voice_vectors', 'ClipData',
-           'sampling_weights', 'batches', 'speakers_of', 'run_enrolment', 'silenced', 'columns_of', 'prepare', 'seeded',
-           'Altered', 'colour_table', 'to_input']
+           'sampling_weights', 'batches', 'speakers_of', 'run_enrolment', 'clips_heard', 'silenced', 'columns_of',
+           'prepare', 'seeded', 'Altered', 'colour_table', 'to_input']
 
 # %% ../nbs/31_data.ipynb #b29c6c46
 import json, math, random
@@ -275,6 +275,21 @@ def run_enrolment(
     trains = rows.speaker.isin(rows.speaker[rows['clip'].isin(split['clip'][split.part == 'train'])])
     return known_by(rows, trains, k, split.attrs['seed']), trains
 
+def clips_heard(
+    split:pd.DataFrame,
+    manifest:pd.DataFrame,
+    deviation:str=None, # as for `prepare`
+    enrol:int=None,
+)->tuple: # rows of the manifest; of `run_enrolment`: dict speaker → clips, and bool [rows]
+    """The clips whose speaker embeddings a run needs: those of its split.
+
+    A speaker-adapted run also needs those by which it knows each speaker, of whatever emotion."""
+    rows = speakers_of(split, manifest)
+    enrolled, trains = run_enrolment(split, rows, enrol) # drawn from all clips of a speaker
+    needed = rows['clip'].isin(split['clip'])
+    if deviation: needed |= trains | rows['clip'].isin({c for clips in enrolled.values() for c in clips})
+    return rows[needed].reset_index(drop=True), enrolled, trains[needed].reset_index(drop=True)
+
 def silenced(
     x:np.ndarray, # float32 [rows, dim], of `voice_vectors`
     blocks, # how many columns each encoder has
@@ -320,9 +335,9 @@ def prepare(
     rows = split.join(manifest.set_index('clip'), on='clip')
     pictures, parts = store_pictures(rows, params, root, seed, jobs) if params else None, {}
     if width:
-        known = speakers_of(split, manifest)
+        known, enrolled, trains = clips_heard(split, manifest, deviation, enrol)
         vectors, blocks = voice_vectors(known, root, encoder, weights, jobs)
-        enrolled, trains = run_enrolment(split, known, enrol); habit = training_habit(vectors, known, trains) if deviation else ()
+        habit = training_habit(vectors, known, trains) if deviation else ()
         def relative(x, of, enrolled, trains): # by clip
             if deviation: x = speaker_deviation(x, of, enrolled, trains, scale=DEVIATIONS[choose(deviation, DEVIATIONS, 'deviation')])
             return pd.Series(list(x.astype(np.float32)), of['clip'])

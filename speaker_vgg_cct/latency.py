@@ -14,6 +14,7 @@ import joblib, matplotlib.pyplot as plt, numpy as np, pandas as pd, soundfile as
 
 from .audio import SAMPLE_RATE, load_audio
 from .bundle import parts_of
+from .config import weights_path
 from .recognizer import RUNTIMES, Recognizer
 from .speaker import ENCODERS, encoder_parts
 from .spectrogram import log_mel, picture, trim_silence
@@ -32,7 +33,9 @@ MODELS = { # name → preset, and what differs from it
 
 def lacking_file(model:str)->str: # of `MODELS`
     "The file that a model's speaker encoder is published as, if it is not there; else None."
-    preset, options = MODELS[model]; file = load_config(preset, **options).weights; return None if not file or Path(file).is_file() else file
+    preset, options = MODELS[model]
+    file = load_config(preset, **options).weights
+    return None if not file or weights_path(file).is_file() else str(weights_path(file))
 
 def untrained(
     preset:str, options:dict, # of `train.load_config`
@@ -46,12 +49,14 @@ def untrained(
     return Recognizer(arrays, told | dict(classes=classes, calibration=dict(temperature=1., threshold=0., distance=1.)), runtime=runtime, threads=threads)
 
 # %% ../nbs/79_latency.ipynb #168f171f
+_now = time.perf_counter # seconds; tests put a clock in its place that does not follow the machine
+
 class _Timed:
     "A function that adds up the seconds it takes."
     def __init__(self, f, spent): self.f, self.spent = f, spent
     def __getattr__(self, name): return getattr(self.f, name)
     def __call__(self, *x):
-        began = time.perf_counter(); y = self.f(*x); self.spent[0] += time.perf_counter() - began
+        began = _now(); y = self.f(*x); self.spent[0] += _now() - began
         return y
 
 def time_inside(
@@ -83,7 +88,7 @@ def clip_latency(
     "How long each stage of a clip takes."
     times = {}
     def once(stage, f):
-        began = time.perf_counter(); f(); times.setdefault(stage, []).append(time.perf_counter() - began)
+        began = _now(); f(); times.setdefault(stage, []).append(_now() - began)
     for stage, f in stages(recognizer, file).items():
         for _ in range(repeats + 3): once(stage, f)
     for _ in range(repeats + 3):
@@ -100,8 +105,8 @@ def first_answer(
     "From the call of `predict` in a new process to its end, with the bundle that comes with the package."
     env = {k: v for k, v in os.environ.items() if k != 'PYTHONDONTWRITEBYTECODE'} # else a package whose installation compiled nothing is compiled by each process
     def once():
-        began = time.perf_counter(); subprocess.run([sys.executable, '-c', 'from speaker_vgg_cct.use import start; start()', 'predict', str(file), '--runtime', runtime], check=True, capture_output=True, env=env)
-        return time.perf_counter() - began
+        began = _now(); subprocess.run([sys.executable, '-c', 'from speaker_vgg_cct.use import start; start()', 'predict', str(file), '--runtime', runtime], check=True, capture_output=True, env=env)
+        return _now() - began
     return [once() for _ in range(repeats + 1)][1:]
 
 # %% ../nbs/79_latency.ipynb #b4a12f15

@@ -17,16 +17,17 @@ from .recognizer import WINDOW, window_speech
 
 # %% ../nbs/76_live.ipynb #7966eb0f
 BLOCK = .1 # seconds
+_now, _sleep = time.monotonic, time.sleep # tests put others in their place and wait for nothing
 
 def file_blocks(
     path, # any file that libsndfile reads, or an open one
     speed:float=None, # 1: as fast as it was spoken; None: as fast as it can be read
 ): # a generator of float32 [samples], mono, 16 kHz
     "A file in blocks; raises `AudioError` as `audio.audio_blocks`."
-    began, n = time.monotonic(), 0
+    began, n = _now(), 0
     for block in audio_blocks(path, BLOCK):
         n += len(block)
-        if speed: time.sleep(max(0, began + n/SAMPLE_RATE/speed - time.monotonic()))
+        if speed: _sleep(max(0, began + n/SAMPLE_RATE/speed - _now()))
         yield block
 
 def microphone_blocks(
@@ -59,7 +60,9 @@ class Windows:
             for b in blocks:
                 if self._stop.is_set(): return
                 buffer = np.concatenate([buffer, b])[-self._n:]; heard += len(b)
-                if heard >= due: due = heard + self._hop; self._put((heard/SAMPLE_RATE, buffer, time.monotonic()))
+                if heard >= due:
+                    due = heard + self._hop
+                    self._put((heard/SAMPLE_RATE, buffer, _now()))
         except Exception as e: end = e # the one who takes the windows is to know
         self._put(end, last=True)
 
@@ -111,4 +114,4 @@ def listen(
     for at, w, ready in windows:
         if (y := window_speech(w)) is None: past = None
         else: p = recognizer.probabilities([y])[0]; past = p if past is None else smooth*past + (1 - smooth)*p
-        yield Moment(at, None if past is None else dict(zip(recognizer.classes, map(float, past))), recognizer.told['calibration']['threshold'], time.monotonic() - ready, windows.dropped)
+        yield Moment(at, None if past is None else dict(zip(recognizer.classes, map(float, past))), recognizer.told['calibration']['threshold'], _now() - ready, windows.dropped)

@@ -6,7 +6,7 @@
 __all__ = ['RANGES', 'CHOICES', 'check', 'image_transform', 'load_config', 'config_of', 'make_model', 'model_input',
            'pick_device', 'threads', 'keep_memory', 'Team', 'launched', 'predict_logits', 'scores', 'SpeakerMixup',
            'save_state', 'load_state', 'seed_epoch', 'criterion_of', 'train_epoch', 'same_run', 'train',
-           'make_optimizer', 'make_schedule', 'plot_curves', 'load_run']
+           'make_optimizer', 'make_average', 'make_schedule', 'plot_curves', 'load_run']
 
 # %% ../nbs/50_train.ipynb #706f8147
 import ctypes, json, math, os, platform, random, re, sys, time
@@ -51,6 +51,7 @@ _any = math.inf
 RANGES = {'epochs': (1, _any), 'batch_size': (2, _any), 'validation_batch_size_multiplier': (1, _any), 'checkpoint_hist': (1, _any), 'recount': (1, _any), 'picture_size': (1, 2048),
           'img_size': (1, 2048), 'seconds': (.1, 600), 'speaker_dim': (1, _any), 'crop_pct': (.1, 1), 'std': (1e-6, _any), 'scale': (1e-3, 1), 'ratio': (1e-3, _any), 'cutmix_minmax': (0, 1), 'lr_noise': (0, 1),
           'opt_betas': (0, 1), 'lr_cycle_mul': (1e-3, _any), 'lr_cycle_limit': (1, _any), 'decay_epochs': (1, _any), 'lr_noise_pct': (1e-3, _any), 'trim_db': (1, _any), 'enrol': (0, _any), 'speeds': (.5, 2)}
+RANGES |= {'seed': (-2**63, 2**63 - 1)} # what tables of results can hold
 RANGES |= {k: (0, 1) for k in 'drop attn_drop drop_path picture_drop hflip vflip reprob smoothing mixup_prob mixup_switch_prob model_ema_decay'.split()}
 RANGES |= {k: (0, _any) for k in ('lr min_lr warmup_lr weight_decay momentum opt_eps clip_grad workers mixup cutmix mixup_off_epoch aug_splits color_jitter lr_noise_std '
                                   'speaker_noise warmup_epochs cooldown_epochs patience_epochs decay_rate').split()}
@@ -82,6 +83,7 @@ def check(
     if config.mixes and config.batch_size % 2: raise clash('pairs are mixed, so batch_size must be even', 'Change it by one', 'batch_size', 'mixup', 'cutmix')
     if config.aug_splits == 1 or config.jsd and config.views < 2 and not config.no_aug: raise clash('aug_splits must be at least 2, or 0 without jsd', 'The reference says 3 for jsd', 'aug_splits', 'jsd')
     if config.views and config.mixes: raise clash('aug_splits cannot be had with mixing', 'Leave one of them out', 'aug_splits', 'mixup', 'cutmix', 'cutmix_minmax')
+    if config.model_ema_warmup and not config.model_ema: raise clash('there is no running average to warm up', 'Add model_ema, or leave model_ema_warmup out', 'model_ema_warmup', 'model_ema')
     if config.alters: image_transform(config, (32, 32), where.get('aa'))
     return config
 
@@ -341,7 +343,7 @@ def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=la
     criterion, head = criterion_of(config, mixing), model.classifier.fc.weight
     erase = RandomErasing(0 if config.no_aug else config.reprob, mode=config.remode, max_count=config.recount, num_splits=config.views if config.resplit else 0, device=str(device))
     if config.alters: data = Altered(data, image_transform(config, model.img_size), config.cmap if config.in_chans == 3 else None, max(1, config.views), (config.seed, epoch))
-    total, count = 0.0, 0
+    total, count, steps = 0.0, 0, len(data)//config.batch_size
     # the last, smaller batch is left out, as in the reference; an odd one could not be mixed
     for step, batch in enumerate(_dealt(data, config, int(digest(config.seed, epoch), 16) % 2**63, team)):
         inputs, target = model_input(batch, model, config, device, training=True)
@@ -361,7 +363,7 @@ def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=la
         optimizer.zero_grad(); loss.backward()
         if config.clip_grad: dispatch_clip_grad(model_parameters(model, exclude_head=config.clip_mode == 'agc'), config.clip_grad, config.clip_mode)
         optimizer.step()
-        if ema is not None: ema.update(model)
+        if ema is not None: ema.update(model, epoch*steps + step + 1 if ema.use_warmup else None)
         total += loss.item()*len(target); count += len(target); tick()
     total, count = team.sum(np.array([total, count]))
     return float(total/count)
@@ -428,6 +430,13 @@ def make_optimizer(model, config):
     extra = {k: v for k, v in (('eps', config.opt_eps), ('betas', config.opt_betas)) if v is not None}
     return create_optimizer_v2(model, config.opt, config.lr, config.weight_decay, config.momentum, **extra)
 
+def make_average(model, config):
+    """timm's running average of the weights, or None.
+
+    Only with `model_ema_warmup` is it given the number of the step: without it the decay is the same
+    from the first step on, as in the recorded runs, while timm, given a step, starts from the weights after the first."""
+    return ModelEmaV3(model, config.model_ema_decay, use_warmup=config.model_ema_warmup) if config.model_ema else None
+
 def make_schedule(config, optimizer, mode:str='max')->tuple: # timm's scheduler, and the number of epochs with cycles and cool-down
     "How the learning rate goes; `mode`: is a higher score of an epoch the better one, or `min` for a loss."
     return create_scheduler_v2(optimizer, **scheduler_kwargs(config) | {'plateau_mode': mode})
@@ -442,7 +451,7 @@ def _fit(parts, config, model, out, team, watch):
     "The epochs of `train`."
     device = team.device
     optimizer = make_optimizer(model, config); scheduler, epochs = make_schedule(config, optimizer)
-    ema = ModelEmaV3(model, config.model_ema_decay, use_warmup=True) if config.model_ema else None
+    ema = make_average(model, config)
     modules = {'model': model} | ({'ema': ema.module} if ema else {})
     score = lambda h: -h['eval_loss'] if config.eval_metric == 'loss' else h[f'eval_{config.eval_metric}']
     history, start = [], 0
@@ -467,6 +476,7 @@ def _fit(parts, config, model, out, team, watch):
             with team.first():
                 if not team.rank: _write_epoch(judged, modules, optimizer, history, score, config, out)
             bar.set_postfix(loss=f'{loss:.2f}', val_uar=f'{s["uar"]:.0f}%')
+    if start and not team.rank: _tell_what_was_not_kept(history, score, config.checkpoint_hist, out)
     for name, fig in plot_curves(pd.DataFrame(history)).items() if config.save_graphs and not team.rank else ():
         with atomic(out/'graphs'/f'{name}.png') as tmp: fig.savefig(tmp)
         plt.close(fig)
@@ -476,6 +486,12 @@ def _write_epoch(judged, modules, optimizer, history, score, config, out):
     _keep_best(judged, sorted(history, key=score, reverse=True)[:config.checkpoint_hist], len(history) - 1, config.checkpoint_hist, out)
     save_state(out/'resume.safetensors', modules, optimizer, {'history': history})
     with atomic(out/'summary.csv') as tmp: pd.DataFrame(history).to_csv(tmp, index=False)
+
+def _tell_what_was_not_kept(history, score, hist, out):
+    "Of a run that was begun with a smaller `checkpoint_hist`."
+    best = sorted(history, key=score, reverse=True)[:hist] if hist > 1 else []
+    lacking = [h['epoch'] for h in best if not (out/f'checkpoint-{h["epoch"]}.safetensors').exists()]
+    if lacking: print(f'{out}: the weights of epochs {lacking} were not kept when they were trained. Train in another folder to have them')
 
 def _keep_best(model, best, epoch, hist, out):
     "Writes the weights of this epoch if it is among the best; of equal epochs the first is the better one."

@@ -26,7 +26,7 @@ VERBS = { # panel of the help → verbs, in the order of use
     'Data': 'corpora split export spectrograms embeddings'.split(),
     'Train': 'report study experiment train eval pretrain rerun bundle'.split(),
     'Use': 'predict listen demo'.split(),
-    'Measure': 'latency cost bench'.split()}
+    'Measure': 'robustness latency cost bench'.split()}
 SELDOM = 'Seldom used' # the panel behind the usual options
 
 OTHER_NAMES = { # option → other spellings, of the reference implementation and of timm

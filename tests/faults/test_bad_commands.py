@@ -26,6 +26,7 @@ BAD = { # verb → what is asked for; the last word is what the message names
     'predict': ['c.wav --batch 0|batch', 'c.wav --runtime x|x', 'c.wav --device tpu|tpu', 'absent.wav|absent.wav', 'c.wav -m absent.svc|absent.svc', 'c.wav --json --csv|exclude'],
     'listen': ['--file absent.wav|absent.wav', '--file c.wav --smooth 2|smooth', '--file c.wav --hop 0|hop', '--file c.wav --window -1|hop'],
     'demo': ['--port 99999999|port', '-m absent.svc|absent.svc'],
+    'robustness': ['absent.svc --corpora corpora|absent.svc', 'c.wav --corpora corpora|c.wav', 'absent.svc --clips 0|clips'],
     'latency': ['--runtimes x|x', '--models huge|huge', '--repeats 0|repeats'],
     'cost': ['--models cct_14_7x2_225|cct_14_7x2_224', '--repeats 0|repeats', '--budget-s -1|budget'],
     'bench': ['--only picture|pictures', '--clips 0|clips', '--repeats 0|repeats']}
