@@ -411,7 +411,7 @@ def run_experiment(
     if page.exists() and made.exists() and made.read_text() == _made_of(notebook, given): return page
     import papermill; from nbclient.exceptions import DeadKernelError
     with atomic(page) as t:
-        try: papermill.execute_notebook(str(notebook), str(t), given, kernel_name='python3', cwd=str(notebook.parent), stderr_file=sys.stderr, extra_arguments=['--log-level=CRITICAL'])
+        try: papermill.execute_notebook(str(notebook), str(t), given, kernel_name='python3', start_timeout=600, cwd=str(notebook.parent), stderr_file=sys.stderr, extra_arguments=['--log-level=CRITICAL'])
         except papermill.PapermillExecutionError as e:
             shutil.copy(t, page.with_suffix('.failed.ipynb'))
             raise SVCError(f'the experiment failed: {e.ename}: {e.evalue}', file=page.with_suffix('.failed.ipynb'), remedy='Open it: the cell that failed is marked') from None
