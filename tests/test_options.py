@@ -27,8 +27,8 @@ from speaker_vgg_cct.corpora import read_corpora
 from speaker_vgg_cct.data import Altered, prepare, seeded
 from speaker_vgg_cct.split import make_split
 from speaker_vgg_cct.synth import build
-from speaker_vgg_cct.use import VERBS, dashes
 from speaker_vgg_cct.train import make_schedule, image_transform, load_config, load_run, make_model, model_input, predict_logits, train, train_epoch
+from speaker_vgg_cct.use import VERBS, dashes
 
 MODEL = 'speaker_vgg_cct_end_to_end_2_7x2_112'
 CPU = torch.device('cpu')

@@ -3,9 +3,12 @@ import json
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from speaker_vgg_cct.cli import app
 from speaker_vgg_cct.core import SplitError, get_task
 from speaker_vgg_cct.split import make_split, save_split, split_folder
+from speaker_vgg_cct.synth import build
 
 NINE = ('happy', 'sad', 'anger', 'disgust', 'fearful', 'neutral', 'surprised', 'excited', 'frustration')
 
@@ -62,3 +65,18 @@ def test_a_name_like_a_kind_is_no_copy(manifest):
 def test_an_unknown_corpus_leaves_no_folders(manifest, tmp_path):
     with pytest.raises(SplitError, match='unknown test corpus'): save_split(make_split(manifest, 'DDD'), manifest, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_advice_on_the_command_line(tmp_path, monkeypatch):
+    "What is nowhere is told apart from what was drawn badly; few clips are told, once."
+    root = build(tmp_path/'corpora', sentences=1)
+    for name in ('SYNTH_A', 'SYNTH_B'):
+        table = pd.read_csv(root/name/'metadata.csv', dtype=str)
+        table[table.emotion != 'sad'].to_csv(root/name/'metadata.csv', index=False)
+    monkeypatch.chdir(tmp_path)
+    def split(test): return CliRunner().invoke(app, f'split --corpora corpora --test-corpus {test} --out out --jobs 1'.split())
+    r = split('SYNTH_C')
+    assert r.exit_code == 1 and 'no training corpus has a clip of sad' in r.output and 'sad is in SYNTH_C. Another seed does not help' in r.output
+    assert 'left out: no label: 12' in r.output # the rows that were taken out of the tables
+    r = split('SYNTH_A')
+    assert r.exit_code == 0 and r.output.count('few training clips: anger 9, happy 9, neutral 9.') == 1

@@ -7,16 +7,16 @@ from typer.testing import CliRunner
 from speaker_vgg_cct.cli import app
 from speaker_vgg_cct.synth import build, clip
 
-DIR = '--datasets-dir corpora --out out --jobs 1'
+DIR = '--corpora corpora --out out --jobs 1'
 IN = '--corpora corpora --out out --jobs 1 --device cpu'
 BAD = { # verb → what is asked for; the last word is what the message names
-    'corpora': ['absent|absent', 'corpora --jobs x|jobs', 'c.wav|c.wav'],
-    'spectrograms': [f'{DIR} --size 0|0', f'{DIR} --size -5|-5', f'{DIR} --layout nice|nice', f'{DIR} --augmentations shout|shout', f'{DIR} --window x|window', f'{DIR} --no-spectrogram|no pictures'],
+    'corpora': ['absent|absent', 'corpora --jobs x|jobs', 'c.wav|c.wav', 'corpora --corpora absent|two folders', 'corpora --labels absent.yaml|absent.yaml', '--corpora absent|absent'],
+    'spectrograms': [f'{DIR} --size 0|0', f'{DIR} --size -5|-5', f'{DIR} --layout nice|nice', f'{DIR} --augmentation shout|shout', f'{DIR} --window x|window', f'{DIR} --no-spectrogram|no pictures'],
     'embeddings': [f'{DIR} --encoder x|x', f'{DIR} --encoder vggvox|weights', f'{DIR} --encoder vggvox --weights absent.h5|absent.h5'],
-    'split': [f'{DIR} --eval-dataset X|X', *(f'{DIR} --eval-dataset SYNTH_A {o}' for o in ('--percent-subject-validation nan|nan', '--percent-subject-validation 150|150', '--balanced fair|fair', '--num-classes 9|9', '--augmentation shout|shout', '--train-datasets SYNTH_A|SYNTH_A'))],
+    'split': [f'{DIR} --test-corpus X|X', *(f'{DIR} --test-corpus SYNTH_A {o}' for o in ('--validation nan|nan', '--validation 150|150', '--balance fair|fair', '--task 9|9', '--augmentation shout|shout', '--train-corpora SYNTH_A|SYNTH_A', '--balence fair|--balance'))],
     'export': ['absent out --format audformat|absent', 'c.wav out --format audformat|c.wav', 'corpora out --format audformat|split', 'c.wav out --format x|x', 'c.wav out|format'],
-    'train': ['absent|absent', 'corpora|corpora'],
-    'eval': ['absent --data-test-path absent|absent'],
+    'train': ['absent|absent', 'corpora|corpora', 'corpora --epoch 3|--epochs'],
+    'eval': ['absent --split absent|absent', 'absent|split'],
     'experiment': [f'--test-corpus X {IN}|X', f'--test-corpus SYNTH_A --preset absent.yaml {IN}|absent', f'--test-corpus SYNTH_A --task 9 {IN}|9', f'--test-corpus SYNTH_A --epochs -1 {IN}|epochs', f'--test-corpus SYNTH_A --lr nan {IN}|lr', f'--test-corpus SYNTH_A --seed x {IN}|seed'],
     'report': [f'--test-corpora X {IN}|X', f'--seeds one {IN}|one', f'--batch-size 0 {IN}|batch'],
     'study': [f'{IN} --groups x|x', f'{IN} --test-corpora X|X', '--corpora absent --out out|absent', '--corpora corpora --out out --systems absent.yaml|absent.yaml'],
