@@ -15,7 +15,7 @@ import typer
 from tqdm import tqdm
 
 from . import __version__
-from .core import UNWRITABLE, AudioError, ConfigError, SVCError
+from .core import UNWRITABLE, AudioError, ConfigError, SVCError, ended_by_signals
 
 # %% ../nbs/85_use.ipynb #8c093512
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode='markdown',
@@ -47,7 +47,7 @@ Enrol = Annotated[Optional[list[Path]], typer.Option(help='File or folder of the
 def start():
     "What the command `speaker-vgg-cct` calls: for its own verbs this module alone is loaded."
     if sys.argv[1:2] not in [['--version'], *([c.name] for c in app.registered_commands)]: import speaker_vgg_cct.cli # noqa: F401 (registers the others)
-    app()
+    with ended_by_signals(): app()
 
 def recogniser(model, device='cpu', runtime='auto', enrol=None):
     "The recogniser of a bundle; says so if it is the shipped one."
