@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-LIMIT_S = 120  # for what takes seconds: a limit against waiting for ever
+LIMIT_S = 600  # for what takes seconds: a limit against waiting for ever
 COMMAND = 'from speaker_vgg_cct.use import start; start()'
 BUNDLE = 'bundle --corpora corpora --preset small.yaml --device cpu --jobs 2 --out'
 # workers with work for a day
@@ -56,9 +56,8 @@ def test_workers_do_not_outlive_the_process_that_they_work_for(number, tmp_path,
     record_property('kills', 1)
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
-def test_a_bundle_that_is_ended_ends_its_workers(place, number, record_property):
-    out = place/f'ended-{number}'
+def test_a_bundle_that_is_ended_ends_its_workers(place, record_property):
+    number, out = signal.SIGTERM, place/'ended'
     p = subprocess.Popen([sys.executable, '-c', COMMAND, *BUNDLE.split(), str(out)], cwd=place, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     started = wait_for(lambda: workers(p) or p.poll() is not None)
     children = psutil.Process(p.pid).children(recursive=True)
