@@ -7,6 +7,9 @@ import time
 
 import psutil
 import pytest
+from stages import SMALL
+
+from speaker_vgg_cct.synth import build
 
 LIMIT_S = 600  # for what takes seconds: a limit against waiting for ever
 COMMAND = 'from speaker_vgg_cct.use import start; start()'
@@ -56,10 +59,12 @@ def test_workers_do_not_outlive_the_process_that_they_work_for(number, tmp_path,
     record_property('kills', 1)
 
 
-def test_a_bundle_that_is_ended_ends_its_workers(place, record_property):
-    number, out = signal.SIGTERM, place/'ended'
-    p = subprocess.Popen([sys.executable, '-c', COMMAND, *BUNDLE.split(), str(out)], cwd=place, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    started = wait_for(lambda: workers(p) or p.poll() is not None)
+def test_a_bundle_that_is_ended_ends_its_workers(tmp_path, record_property):
+    number, out = signal.SIGTERM, tmp_path/'out'
+    build(tmp_path/'corpora', sentences=2, jobs=1)  # more clips than one worker takes at a time
+    (tmp_path/'small.yaml').write_text(SMALL)
+    p = subprocess.Popen([sys.executable, '-c', COMMAND, *BUNDLE.split(), str(out)], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    started = wait_for(lambda: workers(p))
     children = psutil.Process(p.pid).children(recursive=True)
     p.send_signal(number)
     _, said = p.communicate(timeout=LIMIT_S)
