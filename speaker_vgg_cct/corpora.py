@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np, pandas as pd, soundfile as sf, yaml
+import numpy as np, pandas as pd, yaml
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
