@@ -16,276 +16,521 @@ from pathlib import Path
 import numpy as np, soundfile as sf, soxr
 from fastcore.basics import patch
 
-from .core import AudioError, ConfigError
+from .core import AudioError
 
 # %% ../nbs/05_audio.ipynb #7bc475c1
-SAMPLE_RATE = 16000 # Hz; what the speaker encoders and the reference implementation expect
-LONGEST = 3600. # seconds of a file that is taken into memory
+SAMPLE_RATE = 16000  # Hz; what the speaker encoders and the reference implementation expect
+LONGEST = 3600.0  # seconds of a file that is taken into memory
 
-LOSSLESS_ENDINGS = tuple('.wav .wave .w64 .rf64 .flac .aiff .aif .aifc .caf .au .snd .voc .nist .sph .wv .tta .ape .tak .avr .ircam .paf .pvf .sds .svx .wve .xi .sd2'.split())
-LOSSY_ENDINGS = tuple('.mp3 .mp2 .ogg .oga .opus .spx .m4a .m4b .m4p .aac .wma .amr .awb .3ga .ac3 .eac3 .mpc .ra .mka .weba'.split())
-VIDEO_ENDINGS = tuple('.mp4 .m4v .mov .mkv .webm .avi .wmv .asf .flv .3gp .3g2 .mpg .mpeg .mts .m2ts .vob .ogv .rm'.split())
-AUDIO_ENDINGS = LOSSLESS_ENDINGS + LOSSY_ENDINGS + VIDEO_ENDINGS # of files that a folder is searched for
+LOSSLESS_ENDINGS = tuple(
+    '.wav .wave .w64 .rf64 .flac .aiff .aif .aifc .caf .au .snd .voc .nist .sph '
+    '.wv .tta .ape .tak .avr .ircam .paf .pvf .sds .svx .wve .xi .sd2'.split()
+)
+LOSSY_ENDINGS = tuple(
+    '.mp3 .mp2 .ogg .oga .opus .spx .m4a .m4b .m4p .aac .wma .amr .awb .3ga '
+    '.ac3 .eac3 .mpc .ra .mka .weba'.split()
+)
+VIDEO_ENDINGS = tuple(
+    '.mp4 .m4v .mov .mkv .webm .avi .wmv .asf .flv .3gp .3g2 .mpg .mpeg .mts .m2ts .vob '
+    '.ogv .rm'.split()
+)
+AUDIO_ENDINGS = (
+    LOSSLESS_ENDINGS + LOSSY_ENDINGS + VIDEO_ENDINGS
+)  # of files that a folder is searched for
 
-def is_audio_name(path)->bool:
+
+def is_audio_name(path) -> bool:
     "Whether a file is taken for audio where a folder is searched."
     return os.path.splitext(path)[1].lower() in AUDIO_ENDINGS
 
+
 def count_endings(
-    paths, # of files
-)->str: # such as `3 .txt, 1 .pdf`, the commonest first
+    paths,  # of files
+) -> str:  # such as `3 .txt, 1 .pdf`, the commonest first
     "How many files there are of each ending."
     endings = [os.path.splitext(p)[1].lower() or 'without an ending' for p in map(str, paths)]
-    counts = sorted({e: endings.count(e) for e in set(endings)}.items(), key=lambda c: (-c[1], c[0]))
+    counts = sorted(
+        {e: endings.count(e) for e in set(endings)}.items(), key=lambda c: (-c[1], c[0])
+    )
     return ', '.join(f'{n} {e}' for e, n in counts[:8]) + (' …' if len(counts) > 8 else '')
 
 # %% ../nbs/05_audio.ipynb #2cd4d183
-CANCELLED = .25 # energy of the mean, in parts of what unrelated channels would leave, below which channels cancel
-_NEARLY = 10**-.1 # 1 dB: channels so close to the loudest count as loudest too
+# energy of the mean, in parts of what unrelated channels would leave, below which channels cancel
+CANCELLED = 0.25
+_NEARLY = 10**-0.1  # 1 dB: channels so close to the loudest count as loudest too
+
 
 class MonoMix:
     "Mixes channels to one, deciding on the energies of all samples so far."
-    def __init__(self): self.count, self.sums, self.squares = 0, 0., 0.
 
-    def __call__(self,
-        y:np.ndarray, # float32 [samples, channels], the next block
-    )->np.ndarray: # float32 [samples]
-        if y.shape[1] == 1: return y[:, 0]
+    def __init__(self):
+        self.count, self.sums, self.squares = 0, 0.0, 0.0
+
+    def __call__(
+        self,
+        y: np.ndarray,  # float32 [samples, channels], the next block
+    ) -> np.ndarray:  # float32 [samples]
+        if y.shape[1] == 1:
+            return y[:, 0]
         mean = y.mean(1, dtype=np.float32)
         with_mean = np.column_stack([mean, y]).astype(np.float64)
         self.count += len(y)
         self.sums = self.sums + with_mean.sum(0)
         self.squares = self.squares + (with_mean**2).sum(0)
-        if (y == y[:, :1]).all(): return y[:, 0]
-        of_mean, *each = self.squares - self.sums**2/max(self.count, 1)
-        if of_mean >= CANCELLED*sum(each)/len(each)**2: return mean
-        return y[:, next(i for i, e in enumerate(each) if e >= _NEARLY*max(each))]
+        if (y == y[:, :1]).all():
+            return y[:, 0]
+        of_mean, *each = self.squares - self.sums**2 / max(self.count, 1)
+        if of_mean >= CANCELLED * sum(each) / len(each) ** 2:
+            return mean
+        return y[:, next(i for i, e in enumerate(each) if e >= _NEARLY * max(each))]
 
 # %% ../nbs/05_audio.ipynb #01e20e80
-OVERLOAD = 8. # floats with a greater peak are no samples of full scale 1
+OVERLOAD = 8.0  # floats with a greater peak are no samples of full scale 1
 _FULL_SCALE = 'Divide by the full scale: 32768 for 16 bits'
 
+
 def check_rate(
-    rate, # Hz
-    error=AudioError, # the error to raise
-    file=None, # what it is the rate of
-): # the rate
-    "A sampling rate that speech can have; raises an error for 0, negative numbers, NaN, strings and what is below 1000 or above 10 million Hz."
+    rate,  # Hz
+    error=AudioError,  # the error to raise
+    file=None,  # what it is the rate of
+):  # the rate
+    "A sampling rate that speech can have, 1000 Hz to 10 MHz; raises an error for anything else."
     is_number = isinstance(rate, numbers.Real) and not isinstance(rate, (bool, np.bool_))
-    if is_number and 1000 <= rate <= 1e7: return rate
+    if is_number and 1000 <= rate <= 1e7:
+        return rate
     in_khz = is_number and 1 <= rate < 1000
-    remedy = f'Rates are in Hz: {rate:g} kHz is {1000*rate:g}' if in_khz else 'Give it in Hz, such as 16000'
-    raise error('the sampling rate is none that speech can have', file=file, value=rate, remedy=remedy)
+    remedy = (
+        f'Rates are in Hz: {rate:g} kHz is {1000 * rate:g}'
+        if in_khz
+        else 'Give it in Hz, such as 16000'
+    )
+    raise error(
+        'the sampling rate is none that speech can have', file=file, value=rate, remedy=remedy
+    )
 
-def _from_objects(y, file): # an object array of numbers → float64
-    if all(isinstance(v, numbers.Real) and not isinstance(v, (bool, np.bool_)) for v in y.flat): return y.astype(np.float64)
-    odd = next(v for v in y.flat if not isinstance(v, numbers.Real) or isinstance(v, (bool, np.bool_)))
-    raise AudioError(f'expected samples, not values of the type {type(odd).__name__}', file=file, remedy='Give numbers')
 
-def _from_integers(y, file): # → float32 of full scale 1
-    bits = 8*y.dtype.itemsize
-    if y.dtype == np.uint8: return (y.astype(np.float32) - 128)/128
+def _from_objects(y, file):  # an object array of numbers → float64
+    if all(isinstance(v, numbers.Real) and not isinstance(v, (bool, np.bool_)) for v in y.flat):
+        return y.astype(np.float64)
+    odd = next(
+        v for v in y.flat if not isinstance(v, numbers.Real) or isinstance(v, (bool, np.bool_))
+    )
+    raise AudioError(
+        f'expected samples, not values of the type {type(odd).__name__}',
+        file=file,
+        remedy='Give numbers',
+    )
+
+
+def _from_integers(y, file):  # → float32 of full scale 1
+    bits = 8 * y.dtype.itemsize
+    if y.dtype == np.uint8:
+        return (y.astype(np.float32) - 128) / 128
     if not np.issubdtype(y.dtype, np.signedinteger):
-        raise AudioError('unsigned samples have no defined zero', file=file, value=str(y.dtype), remedy='Subtract the middle and give floats of full scale 1')
+        raise AudioError(
+            'unsigned samples have no defined zero',
+            file=file,
+            value=str(y.dtype),
+            remedy='Subtract the middle and give floats of full scale 1',
+        )
     peak = max(-int(y.min()), int(y.max())) if y.size else 0
-    if bits > 16 and 0 < peak < 2**(bits//2 - 1):
-        raise AudioError(f'samples of {bits} bits use {peak.bit_length() + 1} bits only, so their full scale is not known', file=file, value=f'peak {peak}',
-                         remedy=f"Use the type they were recorded in, such as y.astype('int16'), or floats of full scale 1")
-    return y.astype(np.float32)/float(2**(bits - 1))
+    if bits > 16 and 0 < peak < 2 ** (bits // 2 - 1):
+        raise AudioError(
+            f'samples of {bits} bits use {peak.bit_length() + 1} bits only, so '
+            'their full scale is not known',
+            file=file,
+            value=f'peak {peak}',
+            remedy="Use their own type, such as y.astype('int16'), or floats of full scale 1",
+        )
+    return y.astype(np.float32) / float(2 ** (bits - 1))
 
 # %% ../nbs/05_audio.ipynb #9cc30a66
 def as_floats(
-    y, # [samples] or [samples, channels]: an array, a list, a Series or a tensor
-    file=None, # where they are from, for the error
-)->np.ndarray: # float32 [samples, channels], full scale 1
-    "Samples of any type as floats; raises `AudioError` for what is no samples or leaves its full scale open."
-    if hasattr(y, 'detach'): # a PyTorch tensor
+    y,  # [samples] or [samples, channels]: an array, a list, a Series or a tensor
+    file=None,  # where they are from, for the error
+) -> np.ndarray:  # float32 [samples, channels], full scale 1
+    "Samples of any type as floats; raises `AudioError` if their full scale is open."
+    if hasattr(y, 'detach'):  # a PyTorch tensor
         y = y.detach().cpu()
-        if y.is_floating_point(): y = y.float() # NumPy has no bfloat16
-    if np.ma.is_masked(y): raise AudioError('holds masked samples', file=file, remedy='Fill them, or cut them out')
-    try: y = np.asarray(y)
-    except Exception as e: raise AudioError(f'is no array of samples: {e}', file=file, remedy='Give [samples] or [samples, channels]') from None
-    if y.ndim == 2 and y.shape[0] == 1: y = y.T # a single channel, as PyTorch has it
+        if y.is_floating_point():
+            y = y.float()  # NumPy has no bfloat16
+    if np.ma.is_masked(y):
+        raise AudioError('holds masked samples', file=file, remedy='Fill them, or cut them out')
+    try:
+        y = np.asarray(y)
+    except Exception as e:
+        raise AudioError(
+            f'is no array of samples: {e}',
+            file=file,
+            remedy='Give [samples] or [samples, channels]',
+        ) from None
+    if y.ndim == 2 and y.shape[0] == 1:
+        y = y.T  # a single channel, as PyTorch has it
     if y.ndim not in (1, 2) or y.ndim == 2 and (y.shape[1] > max(64, len(y)) or not y.shape[1]):
-        raise AudioError('expected samples, or samples by channels', file=file, value=y.shape, remedy='Transpose it' if y.ndim == 2 else 'Give [samples] or [samples, channels]')
-    if y.dtype == object: y = _from_objects(y, file)
-    if np.issubdtype(y.dtype, np.integer): y = _from_integers(y, file)
-    elif not np.issubdtype(y.dtype, np.floating): raise AudioError('expected samples as real numbers', file=file, value=str(y.dtype), remedy='Give floats of full scale 1, or int16')
-    if not np.isfinite(y).all(): raise AudioError('holds values that are not finite', file=file, remedy='Export it again as PCM' if file else 'Replace NaN and infinity first')
-    if y.size and (peak := float(np.abs(y).max())) > OVERLOAD: raise AudioError('holds floats far above the full scale of 1', file=file, value=f'peak {peak:.6g}', remedy=_FULL_SCALE)
+        raise AudioError(
+            'expected samples, or samples by channels',
+            file=file,
+            value=y.shape,
+            remedy='Transpose it' if y.ndim == 2 else 'Give [samples] or [samples, channels]',
+        )
+    if y.dtype == object:
+        y = _from_objects(y, file)
+    if np.issubdtype(y.dtype, np.integer):
+        y = _from_integers(y, file)
+    elif not np.issubdtype(y.dtype, np.floating):
+        raise AudioError(
+            'expected samples as real numbers',
+            file=file,
+            value=str(y.dtype),
+            remedy='Give floats of full scale 1, or int16',
+        )
+    if not np.isfinite(y).all():
+        raise AudioError(
+            'holds values that are not finite',
+            file=file,
+            remedy='Export it again as PCM' if file else 'Replace NaN and infinity first',
+        )
+    if y.size and (peak := float(np.abs(y).max())) > OVERLOAD:
+        raise AudioError(
+            'holds floats far above the full scale of 1',
+            file=file,
+            value=f'peak {peak:.6g}',
+            remedy=_FULL_SCALE,
+        )
     y = y.astype(np.float32, copy=False)
     return y if y.ndim == 2 else y[:, None]
 
+
 def to_mono(
-    y:np.ndarray, # as for `as_floats`
-    rate:int, # Hz
-    sr:int=SAMPLE_RATE, # Hz, of what comes out
-    file=None, # where they are from, for the error
-)->np.ndarray: # float32 [samples]
-    "One channel (`MonoMix`) at another rate; raises `AudioError` if there are no samples, or for what `as_floats` and `check_rate` refuse."
+    y: np.ndarray,  # as for `as_floats`
+    rate: int,  # Hz
+    sr: int = SAMPLE_RATE,  # Hz, of what comes out
+    file=None,  # where they are from, for the error
+) -> np.ndarray:  # float32 [samples]
+    """One channel (`MonoMix`) at another rate; raises `AudioError` if there are no samples, or for
+    what `as_floats` and `check_rate` refuse."""
     y = MonoMix()(as_floats(y, file))
     check_rate(rate, file=file)
-    if rate != sr: y = soxr.resample(y, rate, sr, quality='VHQ')
-    if not len(y): raise AudioError('holds no samples', file=file, value=0, remedy='Replace it or leave it out')
+    if rate != sr:
+        y = soxr.resample(y, rate, sr, quality='VHQ')
+    if not len(y):
+        raise AudioError(
+            'holds no samples', file=file, value=0, remedy='Replace it or leave it out'
+        )
     return y
 
 # %% ../nbs/05_audio.ipynb #7d5da6ac
-class AudioNote(UserWarning): "What was done to a file so that it could be read."
+class AudioNote(UserWarning):
+    "What was done to a file so that it could be read."
 
-def as_path(path)->Path:
+
+def as_path(path) -> Path:
     "A path with `~` understood, unless a file of that very name exists."
     path = Path(path)
     return path.expanduser() if str(path).startswith('~') and not os.path.lexists(path) else path
 
-def _nothing_there(path): # the error for a path that is no file; None if it is one
+
+def _nothing_there(path):  # the error for a path that is no file; None if it is one
     try:
-        if path.is_dir(): return AudioError('is a folder', file=path, remedy='Give the files in it; if it is in another folder, it may not be read')
-        if path.is_file(): return None if path.stat().st_size else AudioError('is empty', file=path, value='0 bytes', remedy='Replace it or leave it out')
-        if os.path.lexists(path): return AudioError('is no file that can be read' if path.exists() else 'is a link to a file that does not exist', file=path, remedy='Give the file itself')
-    except (OSError, ValueError) as e: return AudioError(f'is no name of a file: {getattr(e, "strerror", None) or e}', file=path)
+        if path.is_dir():
+            return AudioError(
+                'is a folder',
+                file=path,
+                remedy='Give the files in it; if it is in another folder, it may not be read',
+            )
+        if path.is_file():
+            return (
+                None
+                if path.stat().st_size
+                else AudioError(
+                    'is empty', file=path, value='0 bytes', remedy='Replace it or leave it out'
+                )
+            )
+        if os.path.lexists(path):
+            return AudioError(
+                'is no file that can be read'
+                if path.exists()
+                else 'is a link to a file that does not exist',
+                file=path,
+                remedy='Give the file itself',
+            )
+    except (OSError, ValueError) as e:
+        return AudioError(f'is no name of a file: {getattr(e, "strerror", None) or e}', file=path)
     is_address = re.match(r'[a-z0-9+.-]{2,}:/', str(path), re.IGNORECASE)
-    return AudioError('there is no such file', file=path, remedy='Download it first: addresses are not opened' if is_address else 'Check its name and folder')
+    return AudioError(
+        'there is no such file',
+        file=path,
+        remedy='Download it first: addresses are not opened'
+        if is_address
+        else 'Check its name and folder',
+    )
+
 
 def as_file(
-    source, # a path, an open file, or bytes
-): # a `Path`, or an open binary file whose content begins at its beginning
+    source,  # a path, an open file, or bytes
+):  # a `Path`, or an open binary file whose content begins at its beginning
     "What a file is read from; raises `AudioError` for what is not there or cannot be one."
-    if isinstance(source, (bytes, bytearray, memoryview)): return io.BytesIO(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return io.BytesIO(source)
     if isinstance(source, (str, os.PathLike)):
-        if not str(source): raise AudioError('an empty name is no file', value='', remedy='Name a file or a folder; . is the current folder')
+        if not str(source):
+            raise AudioError(
+                'an empty name is no file',
+                value='',
+                remedy='Name a file or a folder; . is the current folder',
+            )
         path = as_path(source)
-        if wrong := _nothing_there(path): raise wrong
+        if wrong := _nothing_there(path):
+            raise wrong
         return path
     name = getattr(source, 'name', None)
     try:
         here = source.tell() if source.seekable() else 0
-        if here and here == source.seek(0, os.SEEK_END): here = 0
-        if source.seekable(): source.seek(here)
-        if source.seekable() and not here and not isinstance(source.read(0), str): return source
+        if here and here == source.seek(0, os.SEEK_END):
+            here = 0
+        if source.seekable():
+            source.seek(here)
+        if source.seekable() and not here and not isinstance(source.read(0), str):
+            return source
         data = source.read()
-    except Exception as e: raise AudioError(f'the open file cannot be read: {e}', file=name, remedy="Open it with open(path, 'rb')") from None
-    if isinstance(data, str): raise AudioError('the file is open as text', file=name, remedy="Open it with open(path, 'rb')")
+    except Exception as e:
+        raise AudioError(
+            f'the open file cannot be read: {e}', file=name, remedy="Open it with open(path, 'rb')"
+        ) from None
+    if isinstance(data, str):
+        raise AudioError(
+            'the file is open as text', file=name, remedy="Open it with open(path, 'rb')"
+        )
     return io.BytesIO(data)
 
 # %% ../nbs/05_audio.ipynb #43a5af68
-_cut = re.compile(r'(?:data|SSND) *: *(\d+) \(should be (\d+)\)') # what libsndfile notes of a WAV or AIFF that says to be longer than it is; recorders that do not know the end say about 2 or 4 GB
+_cut = re.compile(
+    r'(?:data|SSND) *: *(\d+) \(should be (\d+)\)'
+)  # what libsndfile notes of a WAV or AIFF that says to be longer than it is
+
 
 class _Sndfile:
     "A file that libsndfile reads."
+
     note = None
+
     def __init__(self, source):
         self.file = sf.SoundFile(source if hasattr(source, 'read') else str(source))
-        self.rate, self.channels, self.frames = self.file.samplerate, self.file.channels, self.file.frames
+        self.rate, self.channels, self.frames = (
+            self.file.samplerate,
+            self.file.channels,
+            self.file.frames,
+        )
 
-    def check_whole(self): # raises what is known of a cut file before it is read
+    def check_whole(self):  # raises what is known of a cut file before it is read
         cut = _cut.search(self.file.extra_info)
-        if cut and 1000 < int(cut[1]) - int(cut[2]) and int(cut[1]) < 2**31 - 2**16: raise AudioError('is cut short', value=f'{cut[2]} of {cut[1]} bytes', remedy='Copy it again or leave it out')
+        if cut and 1000 < int(cut[1]) - int(cut[2]) and int(cut[1]) < 2**31 - 2**16:
+            raise AudioError(
+                'is cut short',
+                value=f'{cut[2]} of {cut[1]} bytes',
+                remedy='Copy it again or leave it out',
+            )
 
-    def blocks(self, n): # float32 [n samples, channels], the last one shorter; until there is no more: a damaged file may hold less than it says
-        while len(block := self.file.read(n, dtype='float32', always_2d=True)): yield block
-
-    def close(self): self.file.close()
-
-# %% ../nbs/05_audio.ipynb #03cd4017
-_CONTAINERS = 'aac,ac3,eac3,aiff,amr,ape,asf,au,avi,avr,caf,dsf,dts,flac,flv,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,nistsphere,ogg,oma,rm,tak,tta,voc,w64,wav,wv,xwma' # FFmpeg's names; a list from outside may open other files
-_SAID_LENGTH = 'mov', 'matroska', 'asf' # containers whose header tells the length; others have an estimate
-_PAUSE = .05 # seconds that a clock may run ahead of the samples before silence is filled in
-
-def _frame_samples(frame)->np.ndarray: # of a decoded frame → float32 [samples, channels]
-    y, channels = frame.to_ndarray(), len(frame.layout.channels)
-    y = y.T if frame.format.is_planar else y.reshape(-1, channels)
-    if y.dtype == np.uint8: return (y.astype(np.float32) - 128)/128
-    return y.astype(np.float32)/(1 if y.dtype.kind == 'f' else 2**(8*y.dtype.itemsize - 1))
-
-class _FFmpeg:
-    "The first sound track of a file that FFmpeg reads."
-    note = None
-    def __init__(self, source):
-        import av # loaded only here
-        self.opened = None if hasattr(source, 'read') else open(source, 'rb')
-        self.file = av.open(self.opened or source, metadata_errors='replace', options=dict(format_whitelist=_CONTAINERS, protocol_whitelist='none'))
-        tracks = self.file.streams.audio
-        if not tracks: raise AudioError('holds no sound track', value=f'{len(self.file.streams)} streams of other kinds', remedy='Leave it out, or add its sound')
-        self.track, self.decoded, self.at_end = tracks[0], 0, 0.
-        if _is_encrypted(self.track): raise AudioError('is encrypted', value=self.track.codec_context.codec_tag, remedy='Export it without copy protection')
-        self.rate = self.channels = self.begins = None
-        says = set(self.file.format.name.split(',')) & set(_SAID_LENGTH)
-        self.says = self.file.duration/1e6 if says and self.file.duration else None # seconds
-        self.pending = self._timed()
-        self.first = next(self.pending, None) # its rate and channels; those of the header may be others (HE-AAC)
-        if self.first is None: self.rate, self.channels = self.track.rate or SAMPLE_RATE, 1
-        self.frames = round(self.says*self.rate) if self.says else None
-
-    def check_whole(self): pass # the end of the file tells
+    def blocks(
+        self, n
+    ):  # float32 [n samples, channels], the last one shorter; a file may hold less than it says
+        while len(block := self.file.read(n, dtype='float32', always_2d=True)):
+            yield block
 
     def close(self):
         self.file.close()
-        if self.opened: self.opened.close()
 
-def _is_encrypted(track)->bool:
-    return (track.codec_context.codec_tag or '').strip('\0 ').lower() in ('drms', 'enca', 'encv', 'drmi', 'aavd')
+# %% ../nbs/05_audio.ipynb #03cd4017
+# FFmpeg's names; others may be lists that open other files
+_CONTAINERS = (
+    'aac,ac3,eac3,aiff,amr,ape,asf,au,avi,avr,caf,dsf,dts,flac,flv,matroska,mov,mp3,mpc,mpc8,'
+    'mpeg,mpegts,nistsphere,ogg,oma,rm,tak,tta,voc,w64,wav,wv,xwma'
+)
+_SAID_LENGTH = (
+    'mov',
+    'matroska',
+    'asf',
+)  # containers whose header tells the length; others have an estimate
+_PAUSE = 0.05  # seconds that a clock may run ahead of the samples before silence is filled in
+
+
+def _frame_samples(frame) -> np.ndarray:  # of a decoded frame → float32 [samples, channels]
+    y, channels = frame.to_ndarray(), len(frame.layout.channels)
+    y = y.T if frame.format.is_planar else y.reshape(-1, channels)
+    if y.dtype == np.uint8:
+        return (y.astype(np.float32) - 128) / 128
+    return y.astype(np.float32) / (1 if y.dtype.kind == 'f' else 2 ** (8 * y.dtype.itemsize - 1))
+
+
+class _FFmpeg:
+    "The first sound track of a file that FFmpeg reads."
+
+    note = None
+
+    def __init__(self, source):
+        import av  # loaded only here
+
+        self.opened = None if hasattr(source, 'read') else open(source, 'rb')
+        self.file = av.open(
+            self.opened or source,
+            metadata_errors='replace',
+            options=dict(format_whitelist=_CONTAINERS, protocol_whitelist='none'),
+        )
+        tracks = self.file.streams.audio
+        if not tracks:
+            raise AudioError(
+                'holds no sound track',
+                value=f'{len(self.file.streams)} streams of other kinds',
+                remedy='Leave it out, or add its sound',
+            )
+        self.track, self.decoded, self.at_end = tracks[0], 0, 0.0
+        if _is_encrypted(self.track):
+            raise AudioError(
+                'is encrypted',
+                value=self.track.codec_context.codec_tag,
+                remedy='Export it without copy protection',
+            )
+        self.rate = self.channels = self.begins = None
+        says = set(self.file.format.name.split(',')) & set(_SAID_LENGTH)
+        self.says = self.file.duration / 1e6 if says and self.file.duration else None  # seconds
+        self.pending = self._timed()
+        self.first = next(
+            self.pending, None
+        )  # its rate and channels; those of the header may be others (HE-AAC)
+        if self.first is None:
+            self.rate, self.channels = self.track.rate or SAMPLE_RATE, 1
+        self.frames = round(self.says * self.rate) if self.says else None
+
+    def check_whole(self):
+        pass  # the end of the file tells
+
+    def close(self):
+        self.file.close()
+        if self.opened:
+            self.opened.close()
+
+
+def _is_encrypted(track) -> bool:
+    return (track.codec_context.codec_tag or '').strip('\0 ').lower() in (
+        'drms',
+        'enca',
+        'encv',
+        'drmi',
+        'aavd',
+    )
 
 # %% ../nbs/05_audio.ipynb #fd2212ad
 @patch
-def _timed(self:_FFmpeg): # blocks as they are decoded
+def _timed(self: _FFmpeg):  # blocks as they are decoded
     "Samples with silence where the clock has a pause; raises `AudioError` at damage."
     for packet in self.file.demux():
-        if packet.pts is not None and packet.time_base: self.at_end = max(self.at_end, float((packet.pts + (packet.duration or 0))*packet.time_base))
-        if packet.stream.index != self.track.index: continue
+        if packet.pts is not None and packet.time_base:
+            self.at_end = max(
+                self.at_end, float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            )
+        if packet.stream.index != self.track.index:
+            continue
         for frame in packet.decode():
             y, rate = _frame_samples(frame), frame.sample_rate
-            if self.rate is None: self.rate, self.channels = rate, y.shape[1]
-            if rate != self.rate: raise AudioError('changes its sampling rate on the way', value=f'{self.rate}, then {rate} Hz', remedy='Convert it to WAV')
-            if y.shape[1] != self.channels: y = np.repeat(y.mean(1, keepdims=True), self.channels, 1)
+            if self.rate is None:
+                self.rate, self.channels = rate, y.shape[1]
+            if rate != self.rate:
+                raise AudioError(
+                    'changes its sampling rate on the way',
+                    value=f'{self.rate}, then {rate} Hz',
+                    remedy='Convert it to WAV',
+                )
+            if y.shape[1] != self.channels:
+                y = np.repeat(y.mean(1, keepdims=True), self.channels, 1)
             yield from self._pause(frame)
             self.decoded += len(y)
             yield y
-    there = self.at_end - (self.file.start_time or 0)/1e6
-    if self.says and there < self.says - max(.5, .02*self.says):
-        raise AudioError('is cut short', value=f'{max(0, there):.1f} of {self.says:.1f} s', remedy='Copy it again or leave it out')
+    there = self.at_end - (self.file.start_time or 0) / 1e6
+    if self.says and there < self.says - max(0.5, 0.02 * self.says):
+        raise AudioError(
+            'is cut short',
+            value=f'{max(0, there):.1f} of {self.says:.1f} s',
+            remedy='Copy it again or leave it out',
+        )
+
 
 @patch
-def _pause(self:_FFmpeg, frame): # silence up to a frame, in pieces of at most 10 s
-    if frame.pts is None: return
-    at = float(frame.pts*frame.time_base)
-    if self.begins is None: # of one track alone it is its first sample, else the beginning of the whole
-        self.begins = at if len(self.file.streams) == 1 or self.file.start_time is None else min(at, self.file.start_time/1e6)
-    missing = round((at - self.begins)*self.rate) - self.decoded
-    if missing < -_PAUSE*self.rate: self.begins = at - self.decoded/self.rate # a clock that runs backwards: the samples count
-    if missing <= _PAUSE*self.rate: return
-    if missing > LONGEST*self.rate: raise AudioError('has a pause of more than an hour in its clock', value=f'{missing/self.rate:.0f} s', remedy='Convert it to WAV')
+def _pause(self: _FFmpeg, frame):  # silence up to a frame, in pieces of at most 10 s
+    if frame.pts is None:
+        return
+    at = float(frame.pts * frame.time_base)
+    if (
+        self.begins is None
+    ):  # of one track alone it is its first sample, else the beginning of the whole
+        self.begins = (
+            at
+            if len(self.file.streams) == 1 or self.file.start_time is None
+            else min(at, self.file.start_time / 1e6)
+        )
+    missing = round((at - self.begins) * self.rate) - self.decoded
+    if missing < -_PAUSE * self.rate:
+        self.begins = (
+            at - self.decoded / self.rate
+        )  # a clock that runs backwards: the samples count
+    if missing <= _PAUSE * self.rate:
+        return
+    if missing > LONGEST * self.rate:
+        raise AudioError(
+            'has a pause of more than an hour in its clock',
+            value=f'{missing / self.rate:.0f} s',
+            remedy='Convert it to WAV',
+        )
     self.decoded += missing
     while missing > 0:
-        yield np.zeros((min(missing, 10*self.rate), self.channels), np.float32)
-        missing -= 10*self.rate
+        yield np.zeros((min(missing, 10 * self.rate), self.channels), np.float32)
+        missing -= 10 * self.rate
+
 
 @patch
-def blocks(self:_FFmpeg, n:int): # float32 [n samples, channels], the last one shorter
+def blocks(self: _FFmpeg, n: int):  # float32 [n samples, channels], the last one shorter
     rest = np.zeros((0, self.channels), np.float32) if self.first is None else self.first
     parts, count = [rest], len(rest)
     for y in self.pending:
         parts.append(y)
         count += len(y)
-        if count < n: continue
+        if count < n:
+            continue
         whole = np.concatenate(parts)
-        for i in range(0, count - n + 1, n): yield whole[i:i+n]
-        parts, count = [whole[count//n*n:]], count % n
+        for i in range(0, count - n + 1, n):
+            yield whole[i : i + n]
+        parts, count = [whole[count // n * n :]], count % n
     rest = np.concatenate(parts)
-    for i in range(0, len(rest), n): yield rest[i:i+n]
+    for i in range(0, len(rest), n):
+        yield rest[i : i + n]
 
 # %% ../nbs/05_audio.ipynb #bc2a5aba
-_MAGIC = ((b'PK\x03\x04', 'it is a ZIP archive', 'Unpack it first'), (b'Rar!', 'it is a RAR archive', 'Unpack it first'), (b"7z\xbc\xaf'\x1c", 'it is a 7z archive', 'Unpack it first'), (b'\x1f\x8b', 'it is compressed with gzip', 'Unpack it first'),
-          (b'Salted__', 'it is encrypted', 'Decrypt it first'), (b'age-encryption.org', 'it is encrypted', 'Decrypt it first'), (b'-----BEGIN PGP', 'it is encrypted', 'Decrypt it first'),
-          (b'version https://git-lfs', 'it is a pointer of Git LFS, not the sound', 'Run `git lfs pull`'), (b'/annex/objects', 'it is a pointer of git-annex, not the sound', 'Run `git annex get`'), (b'%PDF', 'it is a PDF', 'Leave it out'))
+_MAGIC = (
+    (b'PK\x03\x04', 'it is a ZIP archive', 'Unpack it first'),
+    (b'Rar!', 'it is a RAR archive', 'Unpack it first'),
+    (b"7z\xbc\xaf'\x1c", 'it is a 7z archive', 'Unpack it first'),
+    (b'\x1f\x8b', 'it is compressed with gzip', 'Unpack it first'),
+    (b'Salted__', 'it is encrypted', 'Decrypt it first'),
+    (b'age-encryption.org', 'it is encrypted', 'Decrypt it first'),
+    (b'-----BEGIN PGP', 'it is encrypted', 'Decrypt it first'),
+    (b'version https://git-lfs', 'it is a pointer of Git LFS, not the sound', 'Run `git lfs pull`'),
+    (b'/annex/objects', 'it is a pointer of git-annex, not the sound', 'Run `git annex get`'),
+    (b'%PDF', 'it is a PDF', 'Leave it out'),
+)
 
-def _is_text(head:bytes)->bool:
-    try: text = head.decode('utf-16' if head[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8')
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode('utf-16' if head[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8')
     except UnicodeDecodeError as e:
-        if not head or e.start < len(head) - 4: return False # a letter may be cut at the end
-        text = head[:e.start].decode('utf-8', 'ignore')
+        if not head or e.start < len(head) - 4:
+            return False  # a letter may be cut at the end
+        text = head[: e.start].decode('utf-8', 'ignore')
     return all(c.isprintable() or c in '\n\r\t\f\v\ufeff' for c in text)
 
-def _lacks_moov(file)->bool: # whether an MP4 has sound but not its table of contents, which is written last
+
+def _lacks_moov(
+    file,
+) -> bool:  # whether an MP4 has sound but not its table of contents, which is written last
     file.seek(0)
     names, at, size = [], 0, file.seek(0, os.SEEK_END)
     while at + 8 <= size and len(names) < 1000:
@@ -293,115 +538,191 @@ def _lacks_moov(file)->bool: # whether an MP4 has sound but not its table of con
         head = file.read(16)
         names.append(head[4:8])
         step = int.from_bytes(head[:4], 'big')
-        if step == 1: step = int.from_bytes(head[8:16], 'big')
-        if step < 8: break
+        if step == 1:
+            step = int.from_bytes(head[8:16], 'big')
+        if step < 8:
+            break
         at += step
     return names[:1] == [b'ftyp'] and b'moov' not in names
 
-def _why_not(source, reasons)->AudioError: # what is wrong with a file that neither library opens
+
+def _why_not(source, reasons) -> AudioError:  # what is wrong with a file that neither library opens
     with open(source, 'rb') if isinstance(source, Path) else contextlib.nullcontext(source) as file:
         file.seek(0)
         head = file.read(4096)
         for start, problem, remedy in _MAGIC:
-            if head.startswith(start): return AudioError(f'cannot be decoded: {problem}', remedy=remedy)
-        if not head: return AudioError('is empty', value='0 bytes', remedy='Replace it or leave it out')
-        if not head.strip(b'\0'): return AudioError('cannot be decoded: it begins with zeros only', remedy='Copy it again or leave it out')
-        if _is_text(head): return AudioError('cannot be decoded: it holds text, not sound', remedy='Leave it out')
-        if _lacks_moov(file): return AudioError('is cut short: its table of contents is missing', remedy='Copy it again or leave it out')
+            if head.startswith(start):
+                return AudioError(f'cannot be decoded: {problem}', remedy=remedy)
+        if not head:
+            return AudioError('is empty', value='0 bytes', remedy='Replace it or leave it out')
+        if not head.strip(b'\0'):
+            return AudioError(
+                'cannot be decoded: it begins with zeros only',
+                remedy='Copy it again or leave it out',
+            )
+        if _is_text(head):
+            return AudioError('cannot be decoded: it holds text, not sound', remedy='Leave it out')
+        if _lacks_moov(file):
+            return AudioError(
+                'is cut short: its table of contents is missing',
+                remedy='Copy it again or leave it out',
+            )
     return AudioError(f'cannot be decoded: {reasons}', remedy='Replace it or leave it out')
 
 # %% ../nbs/05_audio.ipynb #028e7fd8
-def _reason(e)->str: # what a decoder says, without the path
-    return str(getattr(e, 'error_string', None) or getattr(e, 'strerror', None) or e or type(e).__name__).strip().rstrip('.')
+def _reason(e) -> str:  # what a decoder says, without the path
+    return (
+        str(
+            getattr(e, 'error_string', None)
+            or getattr(e, 'strerror', None)
+            or e
+            or type(e).__name__
+        )
+        .strip()
+        .rstrip('.')
+    )
 
-def _open_sound(source): # a path or an open file → `_Sndfile` or `_FFmpeg`
+
+def _open_sound(source):  # a path or an open file → `_Sndfile` or `_FFmpeg`
     sound = None
-    try: sound = _Sndfile(source)
-    except Exception as e: first = _reason(e) # also TypeError: raw samples, which do not say their rate
-    if sound and sound.frames: return sound
-    if not isinstance(source, Path): source.seek(0)
-    try: other = _FFmpeg(source)
-    except AudioError: raise
-    except ImportError: raise AudioError(f'cannot be decoded by libsndfile: {first}', remedy='pip install av, which reads many more kinds') from None
+    try:
+        sound = _Sndfile(source)
     except Exception as e:
-        if sound: return sound # whole, and holds nothing
+        first = _reason(e)  # also TypeError: raw samples, which do not say their rate
+    if sound and sound.frames:
+        return sound
+    if not isinstance(source, Path):
+        source.seek(0)
+    try:
+        other = _FFmpeg(source)
+    except AudioError:
+        raise
+    except ImportError:
+        raise AudioError(
+            f'cannot be decoded by libsndfile: {first}',
+            remedy='pip install av, which reads many more kinds',
+        ) from None
+    except Exception as e:
+        if sound:
+            return sound  # whole, and holds nothing
         raise _why_not(source, f'libsndfile: {first}; FFmpeg: {_reason(e)}') from None
-    if not sound: return other
+    if not sound:
+        return other
     sound.close()
-    if other.first is not None: other.note = 'its header says 0 bytes; it was read to its end'
+    if other.first is not None:
+        other.note = 'its header says 0 bytes; it was read to its end'
     return other
+
 
 @contextmanager
 def _opened(source):
-    "An open `_Sndfile` or `_FFmpeg` and its name; raises `AudioError` for whatever goes wrong with it."
+    "An open `_Sndfile` or `_FFmpeg` and its name; raises `AudioError` for whatever goes wrong."
     name = source if isinstance(source, (str, os.PathLike)) else getattr(source, 'name', None)
     sound = None
     try:
         sound = _open_sound(as_file(source))
         sound.check_whole()
         yield sound, name
-    except AudioError as e: raise (e if e.file is not None or name is None else AudioError(e.problem, name, e.value, e.remedy)) from None
-    except MemoryError: raise AudioError('does not fit into memory', file=name, remedy='Cut it into clips') from None
-    except Exception as e: raise AudioError(f'cannot be decoded: {_reason(e)}', file=name, remedy='Replace it or leave it out') from None
+    except AudioError as e:
+        raise (
+            e
+            if e.file is not None or name is None
+            else AudioError(e.problem, name, e.value, e.remedy)
+        ) from None
+    except MemoryError:
+        raise AudioError(
+            'does not fit into memory', file=name, remedy='Cut it into clips'
+        ) from None
+    except Exception as e:
+        raise AudioError(
+            f'cannot be decoded: {_reason(e)}', file=name, remedy='Replace it or leave it out'
+        ) from None
     finally:
-        if sound: sound.close()
+        if sound:
+            sound.close()
 
 # %% ../nbs/05_audio.ipynb #d4088da6
 @dataclass(frozen=True)
 class Decoded:
     "A file as its decoder gives it."
-    samples: np.ndarray # float32 [samples, channels]
-    rate: int # Hz
-    note: str = None # what was done to read it
+
+    samples: np.ndarray  # float32 [samples, channels]
+    rate: int  # Hz
+    note: str = None  # what was done to read it
+
 
 def decode(
-    source, # a path, an open file, or bytes
-    up_to:float=None, # seconds: of a longer file None comes back
-)->Decoded:
-    "All channels of a file at its own rate; raises `AudioError` for what is no sound, is cut short or longer than an hour."
+    source,  # a path, an open file, or bytes
+    up_to: float = None,  # seconds: of a longer file None comes back
+) -> Decoded:
+    """All channels of a file at its own rate; raises `AudioError` for what is no sound, is cut
+    short or longer than an hour."""
     with _opened(source) as (sound, name):
         limit = LONGEST if up_to is None else min(up_to, LONGEST)
+
         def too_long(frames):
-            if frames <= limit*sound.rate: return False
-            if limit < LONGEST: return True
-            raise AudioError('is longer than an hour', value=f'{frames/sound.rate/3600:.1f} h', remedy='Cut it into clips; `predict` reads it window by window as it is')
-        if too_long(sound.frames or 0): return None
+            if frames <= limit * sound.rate:
+                return False
+            if limit < LONGEST:
+                return True
+            raise AudioError(
+                'is longer than an hour',
+                value=f'{frames / sound.rate / 3600:.1f} h',
+                remedy='Cut it into clips; `predict` reads it window by window as it is',
+            )
+
+        if too_long(sound.frames or 0):
+            return None
         parts, count = [np.zeros((0, sound.channels), np.float32)], 0
-        for block in sound.blocks(10*sound.rate):
+        for block in sound.blocks(10 * sound.rate):
             parts.append(block)
             count += len(block)
-            if too_long(count): return None
+            if too_long(count):
+                return None
         return Decoded(np.concatenate(parts), sound.rate, sound.note)
 
+
 def _tell(name, note):
-    if note: warnings.warn(f'{"a file" if name is None else name}: {note}', AudioNote, stacklevel=3)
+    if note:
+        warnings.warn(f'{"a file" if name is None else name}: {note}', AudioNote, stacklevel=3)
+
 
 def load_audio(
-    path, # a file of any kind that is read (see above), an open one, or bytes
-    sr:int=SAMPLE_RATE, # Hz
-    up_to:float=None, # seconds: a longer file is left alone, and None comes back
-)->np.ndarray: # float32 [samples], mono; 1.0 is full scale
-    "The samples of a file; raises `AudioError` if it cannot be decoded, is empty, cut short or longer than an hour, or holds values that are not finite."
-    if (sound := decode(path, up_to)) is None: return None
+    path,  # a file of any kind that is read (see above), an open one, or bytes
+    sr: int = SAMPLE_RATE,  # Hz
+    up_to: float = None,  # seconds: a longer file is left alone, and None comes back
+) -> np.ndarray:  # float32 [samples], mono; 1.0 is full scale
+    """The samples of a file; raises `AudioError` if it cannot be decoded, is empty, cut short or
+    longer than an hour, or holds values that are not finite."""
+    if (sound := decode(path, up_to)) is None:
+        return None
     name = path if isinstance(path, (str, os.PathLike)) else getattr(path, 'name', None)
     _tell(name, sound.note)
     return to_mono(sound.samples, sound.rate, sr, name)
 
+
 def audio_blocks(
-    path, # as for `load_audio`
-    seconds:float=10., # of a block
-): # a generator of float32 [samples], mono, 16 kHz
+    path,  # as for `load_audio`
+    seconds: float = 10.0,  # of a block
+):  # a generator of float32 [samples], mono, 16 kHz
     "A file of any length block by block, in little memory; raises `AudioError` as `load_audio`."
     with _opened(path) as (sound, name):
         _tell(name, sound.note)
         check_rate(sound.rate)
         mix, waiting = MonoMix(), None
-        resample = sound.rate != SAMPLE_RATE and soxr.ResampleStream(sound.rate, SAMPLE_RATE, 1, dtype='float32', quality='VHQ')
-        def turned(y, last): return resample.resample_chunk(y, last=last) if resample else y
-        for block in sound.blocks(max(1, round(seconds*sound.rate))):
-            if waiting is not None: yield turned(waiting, False)
+        resample = sound.rate != SAMPLE_RATE and soxr.ResampleStream(
+            sound.rate, SAMPLE_RATE, 1, dtype='float32', quality='VHQ'
+        )
+
+        def turned(y, last):
+            return resample.resample_chunk(y, last=last) if resample else y
+
+        for block in sound.blocks(max(1, round(seconds * sound.rate))):
+            if waiting is not None:
+                yield turned(waiting, False)
             waiting = mix(as_floats(block))
-        if waiting is None: raise AudioError('holds no samples', value=0, remedy='Replace it or leave it out')
+        if waiting is None:
+            raise AudioError('holds no samples', value=0, remedy='Replace it or leave it out')
         yield turned(waiting, True)
 
 # %% ../nbs/05_audio.ipynb #b10ecbe6

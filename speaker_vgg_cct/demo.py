@@ -6,15 +6,15 @@
 __all__ = ['LIMITS', 'ASK', 'seen', 'answer', 'write_examples', 'make_page', 'serve']
 
 # %% ../nbs/78_demo.ipynb #fc15d38d
-import os
+import os, re
 from pathlib import Path
 
 import matplotlib.pyplot as plt, numpy as np, soundfile as sf, torch
 
-from .audio import SAMPLE_RATE
+from .audio import SAMPLE_RATE, load_audio
 from .core import AudioError, ConfigError
 from .probes import clip_maps, plot_maps
-from .recognizer import WHOLE, samples_of
+from .recognizer import WHOLE
 from .synth import EMOTION_PROSODY, clip
 
 # %% ../nbs/78_demo.ipynb #725bb167
@@ -34,6 +34,9 @@ def seen(
 LIMITS = dict(megabytes=20, seconds=600)
 ASK = 'Record or choose a clip.'
 
+def _without_folders(text): # a visitor is not told where files lie on this machine
+    return re.sub(r'(?:/[^\s/\'":;,]+)+/', '', text)
+
 def answer(
     recognizer,
     path, # of the recorded or uploaded clip; None: there is none yet
@@ -41,10 +44,10 @@ def answer(
     "What the page shows for a clip."
     if not path: return None, ASK, None
     try:
-        y = samples_of(path); seconds = len(y)/SAMPLE_RATE
-        if seconds > LIMITS['seconds']: raise AudioError('is too long for this page', value=f'{seconds:.0f} s', remedy=f'At most {LIMITS["seconds"]} s; use `speaker-vgg-cct predict`')
+        y = load_audio(path, up_to=LIMITS['seconds'])
+        if y is None: return None, f'**The clip is too long for this page.** It may last {LIMITS["seconds"]} s. `speaker-vgg-cct predict` reads longer ones.', None
         said, picture = recognizer(y, SAMPLE_RATE), seen(recognizer, y); plt.close(picture)
-    except AudioError as e: return None, f'**The clip {e.said}**', None
+    except AudioError as e: return None, f'**The clip {_without_folders(e.problem)}.** Record or choose another one.', None
     believe = f'**{said.label}**, {100*said.confidence:.0f} %' + (f': too uncertain to be believed (below {100*said.threshold:.0f} %)' if said.reject else '')
     return said.probabilities, f'{believe}. {said.seconds:.1f} s' + (f', the mean of {len(said.windows)} windows' if said.windows else ''), picture
 

@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 import soundfile as sf
+from test_formats import encode
 
 from speaker_vgg_cct.audio import SAMPLE_RATE
 from speaker_vgg_cct.demo import make_page, serve, write_examples
@@ -87,4 +88,10 @@ def test_an_upload_and_an_example(served, browser):
 
 def test_a_bad_file_is_told(served, browser):
     upload(browser, served[1]/'text.wav')
-    said(browser, 'cannot be decoded')
+    assert '/' not in said(browser, 'cannot be decoded')
+
+
+def test_a_recording_of_a_telephone(served, browser):
+    file = encode(served[1]/'phone.m4a', 'ipod', 'aac', 16000)
+    upload(browser, file)
+    assert served[2](file).label in said(browser, '%')

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from test_formats import encode
 from typer.testing import CliRunner
 
 from speaker_vgg_cct import live
@@ -72,6 +73,42 @@ def test_bad_files_are_rows_and_the_others_are_done(model, clips):
     assert len(read) == 6 and read[0]['error'] and read[1]['label'] and not read[1]['error']
 
 
+def test_what_is_not_there_or_says_nothing_is_named(model, clips, monkeypatch):
+    "Never the current folder, and `~` is a person's own."
+    monkeypatch.setenv('HOME', str(clips/'in'))
+    monkeypatch.chdir(clips/'in')
+    done = run('predict', '', '~/clip.wav', '~/absent.wav', 'no*.wav', '-m', model, '--json')
+    found = rows(done)
+    assert done.exit_code == 1 and len(found) == 4 and '3 of 4 could not be used' in done.stderr
+    assert 'an empty name is no file' in found[0]['error'] and found[1]['source'] == str(clips/'in'/'clip.wav') and found[1]['label']
+    assert 'there is no such file' in found[2]['error'] and found[2]['source'].endswith('absent.wav') and found[3] == dict(source='no*.wav', error="no file is named so (got 'no*.wav'). Check the pattern")
+
+
+def test_a_folder_of_all_kinds(model, clips, tmp_path):
+    "GSM, which cannot seek, AAC, a header of 0 bytes, and what is no sound: each is a row."
+    y = load_audio(clips/'in'/'clip.wav')
+    sf.write(tmp_path/'gsm.wav', y[::2], 8000, subtype='GSM610')
+    encode(tmp_path/'phone.m4a', 'ipod', 'aac', 16000, [y])
+    encode(tmp_path/'film.mp4', 'mp4', 'aac', 16000, [y], picture=True)
+    sf.write(tmp_path/'zero.wav', y, 16000)
+    data = bytearray((tmp_path/'zero.wav').read_bytes())
+    data[4:8] = data[40:44] = bytes(4)
+    (tmp_path/'zero.wav').write_bytes(data)
+    (tmp_path/'text.mp3').write_text('this is no sound')
+    (tmp_path/'notes.txt').write_text('this is no sound')
+    done = run('predict', tmp_path, '-m', model, '--json')
+    found = {Path(r['source']).name: r for r in rows(done)}
+    assert set(found) == {'gsm.wav', 'phone.m4a', 'film.mp4', 'zero.wav', 'text.mp3'} and done.exit_code == 1
+    assert [n for n, r in found.items() if 'error' in r] == ['text.mp3'], found
+    assert 'zero.wav: its header says 0 bytes' in done.stderr and 'passed over: 1 .txt' in done.stderr and '1 of 5' in done.stderr
+    plain = rows(run('predict', clips/'in'/'clip.wav', '-m', model, '--json'))[0]
+    assert found['zero.wav']['p_sad'] == pytest.approx(plain['p_sad'], abs=1e-3)
+    done = run('predict', tmp_path/'none', '-m', model)
+    (tmp_path/'none').mkdir()
+    (tmp_path/'none'/'a.pdf').touch()
+    assert 'there is no such file' in done.stdout and 'only 1 .pdf' in run('predict', tmp_path/'none', '-m', model).stdout
+
+
 def test_a_long_file_is_heard_in_windows(model, clips):
     [r] = rows(run('predict', clips/'long.wav', '-m', model, '--json'))
     assert r['seconds'] == 60 and len(r['windows']) > 10 and r['windows'][0].keys() >= {'start', 'p_sad'}
@@ -86,7 +123,7 @@ def test_standard_input(model, clips):
 
 @pytest.mark.parametrize('args, why', [
     (('predict', 'x.wav', '--json', '--csv'), 'exclude each other'), (('predict', 'x.wav', '-m', 'absent.svc'), 'is no file'),
-    (('listen', '--file', 'absent.wav'), 'cannot be decoded'), (('bundle', 'absent'), 'is not a trained run'), (('listen', '--file', 'x.wav', '--hop', '9'), 'at most the window')])
+    (('listen', '--file', 'absent.wav'), 'there is no such file'), (('bundle', 'absent'), 'is not a trained run'), (('listen', '--file', 'x.wav', '--hop', '9'), 'at most the window')])
 def test_what_cannot_be_is_one_line_and_status_1(model, args, why):
     args = args if '-m' in args or args[0] == 'bundle' else (*args, '-m', model)
     done = run(*args)

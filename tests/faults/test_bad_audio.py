@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from test_formats import encode, mute
 
 from speaker_vgg_cct.audio import SAMPLE_RATE, load_audio
 from speaker_vgg_cct.core import AudioError
@@ -17,7 +18,7 @@ from speaker_vgg_cct.corpora import read_corpora
 from speaker_vgg_cct.recognizer import SHIPPED, Recognizer, sources_of
 from speaker_vgg_cct.synth import clip
 
-FORMS = 'wav', 'flac', 'mp3', 'ogg', 'aiff'
+FORMS = 'wav', 'flac', 'mp3', 'ogg', 'aiff', 'm4a'
 
 
 def write_bad(folder):
@@ -25,7 +26,8 @@ def write_bad(folder):
     rng, y = random.Random(0), clip('sad')
     good = {}
     for form in FORMS:
-        sf.write(folder/f'whole_{form}.{form}', y, SAMPLE_RATE)
+        if form == 'm4a': encode(folder/'whole_m4a.m4a', 'ipod', 'aac', SAMPLE_RATE, [y])
+        else: sf.write(folder/f'whole_{form}.{form}', y, SAMPLE_RATE)
         good[form] = (folder/f'whole_{form}.{form}').read_bytes()
     for form, data in good.items():
         for i in range(25): (folder/f'cut{i}_{form}.{form}').write_bytes(data[:int(len(data)*i/25)])
@@ -44,6 +46,8 @@ def write_bad(folder):
         z = y.copy()
         z[len(z)//2] = value
         sf.write(folder/f'{name}.wav', z, SAMPLE_RATE, subtype='FLOAT')
+    mute(folder/'mute.mp4')
+    sf.write(folder/'gsm.wav', y[::2], 8000, subtype='GSM610')
     sf.write(folder/'silent.wav', np.zeros(SAMPLE_RATE), SAMPLE_RATE)
     sf.write(folder/'one_sample.wav', np.ones(1)*.5, SAMPLE_RATE)
     sf.write(folder/'short.wav', y[:400], SAMPLE_RATE)
@@ -79,8 +83,8 @@ def test_each_is_an_answer_or_an_error(bad, record_property):
         if n not in errors: assert sum(a.probabilities.values()) == pytest.approx(1) and a.seconds > 0
     for n in names:
         kind = n.split('.')[0].rsplit('_', 1)[0] if n.split('.')[0].rsplit('_', 1)[-1] in FORMS else n.split('.')[0]
-        if kind in ('whole', 'eight_bits', 'six_channels', 'high_rate', 'name_é_日本') or '_called' in kind: assert n not in errors, (n, errors.get(n)) # what a file is, its content says
-        if kind in ('text', 'page', 'zeros', 'random', 'nan', 'inf', 'minus_inf', 'too_loud', 'silent', 'one_sample', 'huge', 'cut0') or kind.startswith('cut') and n.endswith(('wav', 'aiff', 'flac')): assert n in errors, n
+        if kind in ('whole', 'eight_bits', 'gsm', 'six_channels', 'high_rate', 'name_é_日本') or '_called' in kind: assert n not in errors, (n, errors.get(n)) # what a file is, its content says
+        if kind in ('text', 'page', 'zeros', 'random', 'nan', 'inf', 'minus_inf', 'too_loud', 'silent', 'one_sample', 'huge', 'mute', 'cut0') or kind.startswith('cut') and n.endswith(('wav', 'aiff', 'flac', 'm4a')): assert n in errors, n
 
 
 def test_a_folder_that_may_not_be_read_is_an_error_of_its_own(tmp_path, monkeypatch):
