@@ -9,8 +9,8 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
-python3 -m venv venv
-venv/bin/pip install --quiet --disable-pip-version-check \
+python3 -m venv --without-pip venv
+python3 -m pip --disable-pip-version-check --python venv/bin/python install --quiet \
     numpy==2.4.6 noisereduce==3.0.3
 venv/bin/python - <<'PROGRAM'
 from importlib.metadata import version
