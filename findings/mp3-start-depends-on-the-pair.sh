@@ -4,7 +4,7 @@
 #   returns the same file 1105 samples late (69 ms at 16 kHz) and longer; files of lameenc hold no tag and are late everywhere.
 # Matters: turn and event labels in seconds, frame-wise annotations and comparisons between readers move by seven
 #   feature frames, and a test of one writer with one reader cannot show it.
-# Source: LAME tag (encoder delay and padding); lameenc writes raw frames; pedalboard reads by JUCE's MP3 decoder.
+# Source: LAME tag (encoder delay and padding), absent from lameenc's output; pedalboard on Linux uses JUCE's MP3 decoder.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -4,7 +4,7 @@
 #   every negative sample is one step lower in each copy. Ten copies differ by ten steps, and a constant offset grows.
 # Matters: pipelines that load, change and save in stages damage quiet clips; checksums of "unchanged" audio differ;
 #   code that asserts samples within -1 and 1 fails on full-scale clips.
-# Source: pedalboard.io.AudioFile on JUCE's WAV format; its documentation states no scale.
+# Source: pedalboard.io.AudioFile on JUCE's WAV format; its documentation gives -1.0 as the lowest value of most files.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

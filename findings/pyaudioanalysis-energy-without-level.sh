@@ -11,7 +11,7 @@ trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 python3 -m venv --without-pip venv
 python3 -m pip --disable-pip-version-check --python venv/bin/python install --quiet \
-    numpy==2.4.6 scipy==1.17.1 pyAudioAnalysis==0.3.14
+    numpy==2.4.6 scipy==1.17.1 matplotlib==3.11.2 tqdm==4.70.1 pyAudioAnalysis==0.3.14
 venv/bin/python - <<'PROGRAM'
 from importlib.metadata import version
 
