@@ -27,28 +27,28 @@ class Pictures:
     layout: str = 'mel' # mel, or reference: its warped frequency axis
     window: str = 'hamm' # hamm or hann
     cmap: str = 'magma' # magma, jet, or none: grey levels
-    jpeg: bool = False # through a JPEG, as in the reference
-    picture_size: int = None # pixels a side, before the network's input is made of them; None: as the network
-    seconds: float = None # what the width shows; None: the whole clip, squeezed or stretched
+    jpeg: bool = False # compress each picture as a JPEG, as in the reference
+    picture_size: int = None # pixels a side before resizing to the network's input; None: the same as that input
+    seconds: float = None # seconds that the width shows; None: the whole clip, resized
     trim_db: float = 60.0 # decibels below the loudest frame that count as silence at the ends; less for a noisy room
-    mean: Triple = IMAGENET[0] # what is taken from each channel, which range from 0 to 1
-    std: Triple = IMAGENET[1] # what each channel is divided by
+    mean: Triple = IMAGENET[0] # subtracted from each channel (range 0 to 1)
+    std: Triple = IMAGENET[1] # divisor of each channel
     interpolation: str = 'bicubic' # to the network's size: bicubic, bilinear, nearest
-    crop_pct: float = 1.0 # share of each side that validation and test see; the reference's 0.9 cuts off what training shows
+    crop_pct: float = 1.0 # share of each side kept in validation and test; the reference has 0.9
 
 @dataclass(frozen=True)
 class Voices:
     "Speaker vectors"
     encoder: str = 'resemblyzer' # resemblyzer, resemblyzer_layers, campplus, vggvox, functionals, or several joined by +
-    weights: str = None # file of the encoder's weights, if it takes one
-    n_components: int = None # of the projection; None: as many as data and network allow
-    fit_on: str = 'train' # clips that the projection sees: train, or all as in the reference (transductive)
-    deviation: str = None # in place of how a clip is, how it departs from other clips of its speaker (speaker-adapted): mean (less their mean), or zscore (also over their standard deviation)
-    enrol: int = None # how many of these clips; None: all
-    speeds: Pair = None # the training voices are heard again at each of these speeds, as those of other speakers (Ko et al. 2015)
-    encoder_drop: bool = False # of several encoders: the training voices are heard again without each of them (as Neverova et al. 2016 drop modalities)
-    late_fusion: str = None # one of the encoders, on which a logistic regression answers too: its probabilities and the network's are averaged (product rule of Kittler et al. 1998)
-    speaker_control: str = None # what if it knew no better: shuffled (vectors change places between the clips of a part), or zeroed
+    weights: str = None # file of the encoder's weights, if it needs one
+    n_components: int = None # components of the projection; None: as many as data and network allow
+    fit_on: str = 'train' # clips that the projection is fitted on: train, or all as in the reference (transductive)
+    deviation: str = None # speaker adaptation, relative to other clips of the speaker: mean (their mean subtracted) or zscore (also divided by their standard deviation)
+    enrol: int = None # number of these clips; None: all
+    speeds: Pair = None # speed perturbation: training clips at each of these speeds count as other speakers (Ko et al. 2015)
+    encoder_drop: bool = False # of several encoders: repeat the training clips without each of them (modality dropout, Neverova et al. 2016)
+    late_fusion: str = None # one of the encoders: a logistic regression on it is combined with the network (product rule of Kittler et al. 1998)
+    speaker_control: str = None # control experiment: shuffled (vectors permuted between the clips of a part) or zeroed
 
 @dataclass(frozen=True)
 class Network:
@@ -56,7 +56,7 @@ class Network:
     model: str = 'speaker_vgg_cct_end_to_end_4_7x2_112' # one of timm's names of this family
     in_chans: int = 3 # colour planes: 1 or 3
     img_size: int | tuple[int, int] = None # pixels a side, or height and width; None: what the name says
-    speaker_dim: int = None # numbers of the speaker vector; None: the model's width. Others are brought to it by a layer of the network
+    speaker_dim: int = None # length of the speaker vector; None: the model's width. Other lengths go through a layer
     fusion: str = None # of speaker_vgg_cct_*: no_pooling (its default), pooling, concatenation
     drop: float = 0.0 # share of outputs dropped in training
     attn_drop: float = 0.1 # share of attention weights dropped
@@ -68,9 +68,9 @@ class Network:
 @dataclass(frozen=True)
 class Alterations:
     "Altered pictures"
-    no_aug: bool = False # nothing altered or erased, whatever else is said; what is mixed stays mixed
-    picture_drop: float = 0.0 # share of clips that are shown without their picture, for models that hear the speaker
-    speaker_noise: float = 0.0 # standard deviation of what is added to each number of the speaker vector, whose root mean square is 1
+    no_aug: bool = False # switch off all alterations and erasing; mixing stays
+    picture_drop: float = 0.0 # share of clips without their picture, for models with a speaker vector
+    speaker_noise: float = 0.0 # standard deviation of noise added to the speaker vector, whose root mean square is 1
     scale: Pair = None # crops: share of the area, from and to
     ratio: Pair = None # crops: width to height, from and to; None: 3/4 to 4/3 if there is a scale
     hflip: float = 0.0 # share mirrored left to right
@@ -81,13 +81,13 @@ class Alterations:
     aug_splits: int = 0 # views of each picture in a batch, the first unaltered
     jsd: bool = False # Jensen-Shannon loss between the views
     reprob: float = 0.0 # share of pictures with an erased rectangle
-    remode: str = 'pixel' # what it is filled with: const, rand (a colour) or pixel (noise)
-    recount: int = 1 # rectangles at most
-    resplit: bool = False # none in the first view
+    remode: str = 'pixel' # filling: const, rand (a colour) or pixel (noise)
+    recount: int = 1 # largest number of rectangles
+    resplit: bool = False # no erasing in the first view
     mixup: float = 0.0 # alpha of Mixup; 0: none
     cutmix: float = 0.0 # alpha of CutMix; 0: none
     cutmix_minmax: Pair = None # sides of CutMix's rectangle, as shares, from and to, in place of the alpha
-    mixup_mode: str = 'batch' # one weight a batch, elem or pair
+    mixup_mode: str = 'batch' # one weight for a batch, elem or pair
     mixup_prob: float = 1.0 # share that is mixed
     mixup_switch_prob: float = 0.5 # share of CutMix if there are both
     mixup_off_epoch: int = 0 # no mixing from this epoch on; 0: never off
@@ -98,45 +98,45 @@ class Learning:
     "Learning"
     epochs: int = 40 # with the warm-up, without the cool-down
     batch_size: int = 32 # clips; of several processes: of all together
-    validation_batch_size_multiplier: int = 2 # batches of validation are so many times as large
+    validation_batch_size_multiplier: int = 2 # size of validation batches, in training batches
     workers: int = 0 # processes that read ahead
     seed: int = 0 # of weights, order, and all that is drawn
     opt: str = 'adamw' # one of timm's optimizers
     lr: float = 1e-3 # learning rate
-    weight_decay: float = 0.05 # of all but biases and norms
-    momentum: float = 0.9 # of optimizers that have one
+    weight_decay: float = 0.05 # weight decay, of all but biases and norms
+    momentum: float = 0.9 # momentum, of optimizers that have one
     opt_eps: float = None # epsilon of the optimizer; None: its own
     opt_betas: Pair = None # betas of the optimizer; None: its own
     clip_grad: float = None # limit of the gradients; None: none
     clip_mode: str = 'norm' # what is limited: norm, value, agc
-    sampling: str = 'clips' # what is drawn equally often: clips, classes, or corpora and in them classes
-    smoothing: float = 0.1 # of labels
+    sampling: str = 'clips' # what is drawn equally often: clips, classes, or corpora (and classes within)
+    smoothing: float = 0.1 # label smoothing
     weights_regularization: bool = False # add the L1 norm of the head's weights to the loss
-    model_ema: bool = False # judge the running average of the weights
-    model_ema_decay: float = 0.998 # of that average, a step
-    model_ema_warmup: bool = False # the decay rises to that value: after n steps it is 1 - n^(-2/3) at most, as in timm
-    amp: bool = False # bfloat16 where it is exact enough (autocast), for GPUs, and for CPUs with instructions for it
-    channels_last: bool = True # memory format of pictures and weights, of which the speed depends, and the last digits of sums
-    eval_metric: str = 'uar' # what the best epoch is chosen by on validation speakers: uar, top1 (the reference's), loss
-    checkpoint_hist: int = 1 # of how many best epochs the weights stay; 1: of the best
+    model_ema: bool = False # validate and keep the running average of the weights
+    model_ema_decay: float = 0.998 # decay of that average per step
+    model_ema_warmup: bool = False # the decay rises to that value: after n steps it is at most 1 - n^(-2/3), as in timm
+    amp: bool = False # automatic mixed precision (bfloat16), for GPUs and CPUs with instructions for it
+    channels_last: bool = True # memory format; changes the speed and the last digits of sums
+    eval_metric: str = 'uar' # metric on validation speakers that chooses the best epoch: uar, top1 (the reference's), loss
+    checkpoint_hist: int = 1 # number of best epochs whose weights are kept
     save_graphs: bool = True # draw the learning curves
 
 @dataclass(frozen=True)
 class Schedule:
     "Learning rate"
     sched: str = 'cosine' # cosine, tanh, step, poly, plateau, constant
-    min_lr: float = 1e-5 # where it ends
-    warmup_epochs: int = 5 # of a linear rise
-    warmup_lr: float = 1e-6 # where that begins
-    cooldown_epochs: int = 0 # added at the end, at the lowest rate
-    decay_epochs: int = 30 # step: after how many it falls
-    decay_rate: float = 0.1 # step, plateau: by what; poly: the power
-    patience_epochs: int = 10 # plateau: without improvement
-    lr_noise: Pair | float = None # noise, from and to which share of the epochs; one number: from there on
+    min_lr: float = 1e-5 # final learning rate
+    warmup_epochs: int = 5 # epochs of a linear rise
+    warmup_lr: float = 1e-6 # first learning rate of the rise
+    cooldown_epochs: int = 0 # epochs added at the end, at the lowest rate
+    decay_epochs: int = 30 # step: epochs between falls
+    decay_rate: float = 0.1 # step, plateau: factor of a fall; poly: the power
+    patience_epochs: int = 10 # plateau: epochs without improvement
+    lr_noise: Pair | float = None # noise from and to these shares of the epochs; one number: from there on
     lr_noise_pct: float = 0.67 # limit of the noise, as a share of the rate
     lr_noise_std: float = 1.0 # its standard deviation
-    lr_cycle_mul: float = 1.0 # each cycle is so many times as long
-    lr_cycle_limit: int = 1 # cycles; more make a longer training
+    lr_cycle_mul: float = 1.0 # length of each cycle, in the one before
+    lr_cycle_limit: int = 1 # number of cycles; more make a longer training
 
 # %% ../nbs/29_config.ipynb #39050665
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np, pandas as pd, soundfile as sf, yaml
+import numpy as np, pandas as pd, yaml
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
@@ -379,12 +379,12 @@ def _other_files(folder): # that are not audio by their endings, and no table of
 
 def _told_others(corpus:Corpus, folder)->list: # at most one row of the report
     if not (others := _other_files(folder)): return []
-    return [_problem(folder, corpus.name, 'not audio', f'{len(others)} files: {count_endings(others)}', left_out=False)]
+    return [_problem(folder, corpus.name, 'not audio', count_endings(others), left_out=False)]
 
 def _told_empty(folder)->list: # rows of the report: subfolders that hold files, but no audio
     subs = sorted(p for p in Path(folder).iterdir() if p.is_dir() and not p.name.startswith('.'))
     found = [(p, others) for p in subs if not audio_files(p)[0] and (others := _other_files(p))]
-    return [_problem(p, p.name, 'no corpus', f'no audio among {len(others)} files: {count_endings(others)}', left_out=False) for p, others in found]
+    return [_problem(p, p.name, 'no corpus', f'no audio, but {count_endings(others)}', left_out=False) for p, others in found]
 
 # %% ../nbs/10_corpora.ipynb #a11ba209
 def _apart(a:str, b:str)->tuple: # two relative paths → the folders in which they differ

@@ -138,7 +138,7 @@ def _files_of(path)->list: # a path, a folder or a pattern → files
             files, unread = _listed(p) # an unread folder is an answer that says so when its turn comes
             found = sorted([*filter(is_audio_name, files), *unread])
             if found: return found
-            raise AudioError('is a folder without audio', file=p, value=f'{len(files)} files: {count_endings(files)}' if files else 'no file', remedy=f'Files end in {", ".join(AUDIO_ENDINGS[:8])} … (`audio.AUDIO_ENDINGS`)')
+            raise AudioError('is a folder without audio', file=p, value=f'only {count_endings(files)}' if files else 'no file', remedy=f'Files end in {", ".join(AUDIO_ENDINGS[:8])} … (`audio.AUDIO_ENDINGS`)')
         if os.path.lexists(p) or not glob.has_magic(str(p)): return [p]
         found = sorted(map(Path, glob.glob(str(p), recursive=True)))
     except (OSError, ValueError) as e: raise AudioError(f'is no name of a file: {getattr(e, "strerror", None) or e}', file=path) from None

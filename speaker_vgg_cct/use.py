@@ -7,7 +7,8 @@ __all__ = ['VERBS', 'SELDOM', 'OTHER_NAMES', 'app', 'Model', 'Device', 'Enrol', 
            'main', 'verb', 'start', 'recogniser', 'predict', 'listen', 'demo']
 
 # %% ../nbs/85_use.ipynb #6fe79a68
-import csv, io, json, re, sys
+import csv, io, json, re, sys, warnings
+from contextlib import contextmanager
 from copy import copy
 from functools import wraps
 from pathlib import Path
@@ -19,7 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from . import __version__
 from .config import ALIASES
-from .core import UNWRITABLE, AudioError, ConfigError, SVCError
+from .core import UNWRITABLE, AudioError, ConfigError, SVCError, ended_by_signals
 
 # %% ../nbs/85_use.ipynb #058e3429
 VERBS = { # panel of the help → verbs, in the order of use
@@ -105,7 +106,7 @@ Enrol = Annotated[Optional[list[Path]], typer.Option(help='File or folder of the
 def start():
     "What the command `speaker-vgg-cct` calls: for its own verbs this module alone is loaded."
     if sys.argv[1:2] not in [['--version'], *([c.name] for c in app.registered_commands)]: import speaker_vgg_cct.cli # noqa: F401 (registers the others)
-    app()
+    with ended_by_signals(): app()
 
 def recogniser(model, device='cpu', runtime='auto', enrol=None):
     "The recogniser of a bundle; says so if it is the shipped one."
@@ -113,6 +114,30 @@ def recogniser(model, device='cpu', runtime='auto', enrol=None):
     if model is None: typer.echo(f'model: {SHIPPED.name}, which learned from synthetic voices. It shows how the program works and knows nothing of people; give another with --model', err=True)
     found = Recognizer.load(model or SHIPPED, device, runtime)
     return found.enrol(list(enrol)) if enrol else found
+
+# %% ../nbs/85_use.ipynb #60edb531
+def _sources(given)->list: # what is said on the command line → clips, or the error in place of them
+    from speaker_vgg_cct.recognizer import passed_over, sources_of
+    try:
+        if given == '-':
+            clip = io.BytesIO(sys.stdin.buffer.read())
+            clip.name = '-'
+            return [clip]
+        found = sources_of(given)
+        if len(found) > 1 and (others := Path(given).is_dir() and passed_over(given)): typer.echo(f'{given}: not audio by their endings, so passed over: {others}', err=True)
+        return found
+    except AudioError as e: return [e if e.file is not None else AudioError(e.problem, given, e.value, e.remedy)]
+
+@contextmanager
+def _notes():
+    "Writes what had to be done to read a file (`AudioNote`) as lines of their own."
+    from speaker_vgg_cct.audio import AudioNote
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+        def tell(note, kind, *args, **more): typer.echo(f'note: {note}', err=True) if issubclass(kind, AudioNote) else show(note, kind, *args, **more)
+        warnings.simplefilter('always', AudioNote)
+        warnings.showwarning = tell
+        yield
 
 # %% ../nbs/85_use.ipynb #848c27cc
 def _told(row, form, classes): # a row as a line
@@ -144,15 +169,14 @@ def predict(
     Example: `speaker-vgg-cct predict clip.wav calls/ -m model.svc --json`"""
     if as_json and as_csv: raise ConfigError('--json and --csv exclude each other', remedy='Give one of the two')
     form = 'json' if as_json else 'csv' if as_csv else 'table'
-    hear = recogniser(model, device, runtime, enrol); from speaker_vgg_cct.recognizer import sources_of
+    hear = recogniser(model, device, runtime, enrol)
     found, bad = [], 0
-    for f in files:
-        try: found += sources_of(io.BytesIO(sys.stdin.buffer.read()) if f == '-' else f)
-        except AudioError as e: found.append(e)
+    for f in files: found += _sources(f)
     if form == 'csv': typer.echo(','.join(_columns(hear.classes)))
     clips = [f for f in found if not isinstance(f, AudioError)]; answers = iter(tqdm(hear.each(clips, batch=batch), total=len(clips), unit='clip', disable=len(clips) < 20))
     for f in found:
-        answer = f if isinstance(f, AudioError) else next(answers); is_bad = isinstance(answer, AudioError); bad += is_bad
+        with _notes(): answer = f if isinstance(f, AudioError) else next(answers)
+        is_bad = isinstance(answer, AudioError); bad += is_bad
         row = dict(source=str(answer.file), error=answer.said) if is_bad else answer.row()
         typer.echo(_told(row, form, hear.classes))
     if bad: typer.echo(f'{bad} of {len(found)} could not be used', err=True); raise typer.Exit(1)
