@@ -227,7 +227,7 @@ class AudioNote(UserWarning):
 def as_path(path) -> Path:
     "A path with `~` understood, unless a file of that very name exists."
     path = Path(path)
-    return path.expanduser() if str(path).startswith('~') and not os.path.lexists(path) else path
+    return Path(os.path.expanduser(path)) if str(path).startswith('~') and not os.path.lexists(path) else path
 
 
 def _nothing_there(path):  # the error for a path that is no file; None if it is one
