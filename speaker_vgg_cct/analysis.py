@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEY', 'CURVES', 'WAYS', 'read_cells', 'comparable', 'cell_predictions', 'paired_tests', 'calibration_table',
-           'inner_selection', 'selection_table', 'plot_selection', 'ensemble', 'ensemble_table', 'study_tables',
-           'joined', 'finish_study']
+           'distance_table', 'inner_selection', 'selection_table', 'plot_selection', 'ensemble', 'ensemble_table',
+           'study_tables', 'joined', 'finish_study']
 
 # %% ../nbs/72_analysis.ipynb #8b90a3fd
 import json
@@ -14,13 +14,14 @@ from pathlib import Path
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, yaml
 
 from .adapt import SETTINGS
-from .calibration import at_coverage, calibrate, calibration_scores, read_probabilities, reliability, risk_coverage
+from .calibration import at_coverage, calibrate, calibration_scores, familiar_distance, read_probabilities, reliability, risk_coverage
 from .compare import add_holm, answers, compare_systems
 from .baselines import enrolment_curve, hear
 from .core import ConfigError, atomic, choose, provenance
 from .data import prepare
 from .evaluate import judge
 from .probes import run_tables
+from .recognizer import less_sure
 from .split import make_split
 from .study import network_enrolment, read_inner
 from .train import load_run, pick_device
@@ -127,6 +128,35 @@ def calibration_table(
     first = lambda t: t[_case + [c for c in t if c not in _case]]
     return first(pd.concat([scores, mean], ignore_index=True)), first(bins), first(points)
 
+# %% ../nbs/72_analysis.ipynb #1cd6842f
+def distance_table(
+    cells:pd.DataFrame, # of `read_cells`
+)->pd.DataFrame: # a row a group, system, setting and test corpus (`all`: their mean): seeds, far, accuracy_near, accuracy_far (percent), ece, aurc, ece_sure, aurc_sure
+    "What the distance from the training clips tells of the answers on a held-out corpus; `_sure`: with `recognizer.less_sure`."
+    rows = []
+    for c in cells.itertuples():
+        file = Path(c.folder)/'validation.csv'
+        if not file.exists(): continue
+        validation, test = pd.read_csv(file), cell_predictions(c)
+        if 'distance' not in validation or 'distance' not in test: continue # of a model without speaker vectors
+        test, *_ = calibrate(validation, test)
+        familiar = familiar_distance(validation)
+        p, labels, classes = read_probabilities(test)
+        right, far = p.argmax(1) == labels, test.distance.to_numpy() > familiar
+        unsure = less_sure(p, test.distance.to_numpy(), familiar)
+        after = calibration_scores(test.assign(**{f'p_{k}': unsure[:, i] for i, k in enumerate(classes)}))
+        before = calibration_scores(test)
+        accuracy = {k: 100*right[part].mean() if part.any() else np.nan for k, part in (('near', ~far), ('far', far))}
+        rows.append(dict(zip(_case, (c.group, c.system, c.setting, c.test_corpus)), seed=c.seed, far=100*far.mean(),
+                         accuracy_near=accuracy['near'], accuracy_far=accuracy['far'],
+                         **{k: before[k] for k in ('ece', 'aurc')}, **{f'{k}_sure': after[k] for k in ('ece', 'aurc')}))
+    if not rows: return pd.DataFrame()
+    case = _case[:-1]
+    table = pd.DataFrame(rows).groupby(case, sort=False)
+    table = table.mean().drop(columns='seed').assign(seeds=table.seed.nunique()).reset_index()
+    mean = table.groupby(case[:-1], sort=False).mean(numeric_only=True).reset_index().assign(test_corpus='all')
+    return pd.concat([table, mean], ignore_index=True)
+
 # %% ../nbs/72_analysis.ipynb #fdf30a75
 def inner_selection(
     inner:pd.DataFrame, # of inner trainings: test_corpus, seed (and system, setting), inner_corpus, epoch, uar (percent, on the inner corpus)
@@ -213,12 +243,12 @@ def study_tables(
     against, # the main system, or one for each setting
     inner:pd.DataFrame=None, # of inner trainings, see `inner_selection`
     **options, # of `compare.paired_test`
-)->dict: # name of the CSV → table: comparison, calibration, reliability, coverage, selection, ensembles; without those that the study has nothing for
+)->dict: # name of the CSV → table: comparison, calibration, reliability, coverage, distance, selection, ensembles; without those that the study has nothing for
     "Every table of a study, settings in the order of `adapt.SETTINGS`."
     cells = cells.sort_values('setting', key=lambda s: s.map(list(SETTINGS.values()).index), kind='stable'); label_hash = cells.label_hash.dropna()
     calibration, bins, points = calibration_table(cells)
     tables = dict(comparison=paired_tests(cells, against, **options), calibration=calibration, reliability=bins, coverage=points,
-                  selection=selection_table(cells, inner), ensembles=ensemble_table(cells))
+                  distance=distance_table(cells), selection=selection_table(cells, inner), ensembles=ensemble_table(cells))
     return {name: t.assign(label_hash=label_hash.iloc[0] if len(label_hash) else '').round(5) for name, t in tables.items() if len(t)}
 
 # %% ../nbs/72_analysis.ipynb #6ee7b1af

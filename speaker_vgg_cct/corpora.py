@@ -423,7 +423,7 @@ def _told_copies(corpus, folder, files, copies)->list[dict]: # rows of the repor
     return rows
 
 # %% ../nbs/10_corpora.ipynb #759aea4d
-_ENDING = re.compile(r'\.(wav|flac|aiff?|ogg|oga|opus|mp3|m4a|aac|wma|webm|mp4|avi|mov|mkv)$', re.I)
+_ENDING = re.compile(f'({"|".join(map(re.escape, AUDIO_ENDINGS))})$', re.I)
 
 def _backwards(path)->list[str]: # 'a/x.wav' → ['x', 'a']
     return _ENDING.sub('', path).split('/')[::-1]

@@ -94,7 +94,7 @@ def test_what_cannot_be_made_again_is_said(study):
 def test_every_table_is_written_and_pages_show_them(study, tmp_path):
     root, _, done = study
     results = root/'synthetic'/'results'
-    names = {'comparison', 'calibration', 'reliability', 'coverage', 'selection', 'ensembles', 'probes', 'attention', 'groups', 'confusions', 'enrolment'}
+    names = {'comparison', 'calibration', 'reliability', 'coverage', 'distance', 'selection', 'ensembles', 'probes', 'attention', 'groups', 'confusions', 'enrolment'}
     assert {f.stem for f in results.glob('*.csv')} == names | {'runs'}
     for name in names:
         t = pd.read_csv(results/f'{name}.csv')
