@@ -20,7 +20,7 @@ BLOCK = .1 # seconds
 _now, _sleep = time.monotonic, time.sleep # tests put others in their place and wait for nothing
 
 def file_blocks(
-    path, # any file that libsndfile reads, or an open one
+    path, # any file that `audio.load_audio` reads, or an open one
     speed:float=None, # 1: as fast as it was spoken; None: as fast as it can be read
 ): # a generator of float32 [samples], mono, 16 kHz
     "A file in blocks; raises `AudioError` as `audio.audio_blocks`."

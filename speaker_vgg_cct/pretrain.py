@@ -46,7 +46,7 @@ def unlabelled(
         at = f.relative_to(folder); who = at.parts[0] if len(at.parts) > 1 else at.stem
         rows.append(dict(clip=f'{folder.name}/{at.as_posix()}', path=str(f), corpus=folder.name, speaker=f'{folder.name}/{who}', seconds=r['seconds'], sha256=r['sha256']))
     if odd: print(f'{folder.name}: {len(odd)} of {len(files)} files left out, which are unreadable, silent or shorter than 0.3 s: {", ".join(odd[:3])}')
-    if not rows: raise CorpusError('holds no clip that can be used', file=folder, remedy='Give a folder of .wav or .flac files')
+    if not rows: raise CorpusError('holds no clip that can be used', file=folder, remedy='Give a folder of sound files')
     return pd.DataFrame(rows)
 
 # %% ../nbs/55_pretrain.ipynb #2ac40e6d
