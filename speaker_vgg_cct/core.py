@@ -207,7 +207,9 @@ def atomic(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tmp = _new_beside(path)
+        mode = tmp.stat().st_mode & 0o777 # as the umask has it; who replaces the file, as safetensors does, makes a private one
         yield tmp
+        os.chmod(tmp, mode)
         sync_file(tmp) # before the rename: a power cut must not leave the name of a file without its content
         os.replace(tmp, path)
         sync_folder(path.parent)

@@ -136,3 +136,13 @@ def test_the_commit_of_our_checkout(tmp_path, somebody):
     assert commit_of(ours, GIT_DIR=str(somebody/'.git'), GIT_WORK_TREE=str(somebody)) == head, 'as in a hook of git'
     (ours/'settings.ini').write_text('[DEFAULT]\nlib_name = speaker_vgg_cct\nversion = 9\n')
     assert commit_of(ours) == f'{head}+'
+
+
+def test_a_file_that_a_library_replaces_keeps_the_rights_of_the_umask(tmp_path):
+    "safetensors writes a private file of its own and renames it over the one that it is given."
+    from safetensors.numpy import save_file
+    from speaker_vgg_cct.core import atomic
+    write_text(tmp_path/'plain.txt', 'x')
+    with atomic(tmp_path/'x.safetensors') as tmp: save_file({'x': np.zeros(2)}, tmp)
+    mode = stat.S_IMODE((tmp_path/'x.safetensors').stat().st_mode)
+    assert mode == stat.S_IMODE((tmp_path/'plain.txt').stat().st_mode)
