@@ -122,6 +122,8 @@ NO_SPEECH = {'white noise': _noise(0), 'pink noise': _noise(1), 'brown noise': _
              'mains hum': _tones((50,), 8), 'tone': _tones((440,)), 'chord': _tones((220, 277.2, 329.6), 6),
              'buzz': _tones((120,), 30), 'clicks': _clicks, 'melody': _melody, 'music': _music,
              'least significant bit': lambda n, rng: rng.integers(-1, 2, n)/32768}
+
+# %% ../nbs/68_robustness.ipynb #6c563a70
 LEVELS = 0, -20, -40, -50, -60 # dBFS of the peak
 
 def at_peak(
