@@ -77,8 +77,9 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path_factory, rows):
     "Commas, quotes, ends of lines, formulas, other alphabets: the table that is read is the one that was saved."
     t = pd.DataFrame([dict.fromkeys(COLUMNS, 'x') | dict(clip=f'A/{i}', path=f'{i}.wav', corpus='A', speaker=f'A/{s}', sentence=w, emotion=e, seconds=n, synthetic=False) for i, (s, w, e, n) in enumerate(rows)])
     file = tmp_path_factory.mktemp('m')/'clips.csv'
-    save_manifest(t, file)
-    try: found = load_manifest(file)
+    try: # a speaker may be nobody, or one in two spellings
+        save_manifest(t, file)
+        found = load_manifest(file)
     except SVCError as e: assert 'clips.csv' in str(e) or '.wav' in str(e); return
     assert found[['clip', 'speaker', 'emotion']].values.tolist() == t[['clip', 'speaker', 'emotion']].values.tolist()
     assert found.sentence.fillna('').tolist() == t.sentence.tolist()
