@@ -55,7 +55,8 @@ def invariance(
 )->pd.DataFrame: # a row a clip and form: file, form, group, answered, unchanged, change (the largest of a probability)
     "How answers to clips change with their form; clips that are refused as they are come with `answered` False."
     clips, alone, rows = [load_audio(f) for f in files], [], []
-    clips = [np.float32(min(1, .9/max(np.abs(y).max(), 1e-9)))*y for y in clips]
+    scale = [min(1, .9/max(np.abs(y).max(), 1e-9))*2**15 for y in clips]
+    clips = [(np.round(s*y)/2**15).astype(np.float32) for s, y in zip(scale, clips)] # what 16 bits can hold
     def ask(sources, rate, batch=1): return list(recognizer.each(sources, rate, batch))
     def row(file, form, group, before, after):
         p, q = (_probabilities(a, recognizer.classes) for a in (before, after))
