@@ -21,7 +21,7 @@ import typer
 from fastcore.docments import docments
 from tqdm import tqdm
 
-from .config import ALIASES, FILES, Config, kinds, weights_path
+from .config import FILES, Config, kinds, weights_path
 from .core import ConfigError, SVCError, StoreError, atomic, choose, digest, hash_file, in_parallel, project_root, this_program, write_text
 from .use import SELDOM, VERBS, Device, app, verb
 

@@ -417,7 +417,7 @@ def link_source(
 )->str:
     "The text with a link to the source, if it is nbdev's explanation of one of the module's names."
     m = re.match(r'---\n\n### (\w+)(\.\w+)?\n', text)
-    if not m or f'speaker_vgg_cct.{module}.{m[1]}' not in _index['syms'].get(f'speaker_vgg_cct.{module}', ()): return text
+    if not m or m[1].startswith('_') or f'speaker_vgg_cct.{module}.{m[1]}' not in _index['syms'].get(f'speaker_vgg_cct.{module}', ()): return text
     return text.replace('---\n\n', f'---\n\n[source](source/{module}.ipynb#{m[1].lower()}){{.source-link}}\n\n', 1)
 
 # %% ../nbs/80_report.ipynb #229aa67a

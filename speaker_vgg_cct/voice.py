@@ -221,13 +221,6 @@ class SpeakerPCA:
         variance = self.explained/self.explained.sum()*len(self.components)
         return np.sqrt(np.mean(1.1*np.square(z[:, :len(variance)], dtype=float)/(variance + .1), axis=1))
 
-    def distance(self,
-        z:np.ndarray, # float32 [clips, width], as a call returns it
-    )->np.ndarray: # float [clips]; 1 is the root mean square of the training clips
-        "How far clips lie from the training clips: the Mahalanobis distance over the components ([Lee et al. 2018](https://arxiv.org/abs/1807.03888)), each variance raised by a tenth of the mean one because small variances are known badly."
-        variance = self.explained/self.explained.sum()*len(self.components)
-        return np.sqrt(np.mean(1.1*np.square(z[:, :len(variance)], dtype=float)/(variance + .1), axis=1))
-
     @by_one_thread()
     def __call__(self,
         x:np.ndarray, # float32 [clips, dim]

@@ -280,5 +280,5 @@ def test_the_command(made, tmp_path, what):
     done = run('export', source, tmp_path/'out', '--format', 'nkululeko')
     assert done.exit_code == 0 and ('augmented copies are left out' in done.output) == (what == 'split') == (tmp_path/'out'/'split.ini').exists(), done.output
     back = run(*done.output.split('read again with: speaker-vgg-cct ')[1].split(), '--out', tmp_path/'again', '--jobs', 1)
-    assert back.exit_code == 0 and f'{len(manifest)} clips in' in back.output and '0 problem(s)' in back.output, back.output
+    assert back.exit_code == 0 and f'{len(manifest)} clips in' in back.output and '0 lines on problems' in back.output, back.output
     assert run('export', source, tmp_path/'out', '--format', 'nkululeko').exit_code == 1

@@ -131,6 +131,11 @@ def test_scores_of_probabilities():
     assert calibration.as_logits(p)[:, 0] - calibration.as_logits(p)[:, 1] == close([log(4), log(3/7)])
 
 
+@guards(calibration.familiar_distance)
+def test_familiar_is_what_nearly_all_validation_clips_are():
+    assert calibration.familiar_distance(pd.DataFrame({'distance': np.arange(101.)})) == close(95)
+
+
 @guards(calibration.fit_temperature)
 @pytest.mark.parametrize('margin, right', [(2., .75), (5., .75), (1., .9), (.5, .6)])
 def test_temperature(margin, right):

@@ -33,7 +33,8 @@ def test_baselines_are_those_of_the_study_whatever_system_is_asked_for(only, man
     (tmp_path/'study.yaml').write_text(yaml.safe_dump(STUDY))
     (tmp_path/'corpora').mkdir()
     splits = []
-    monkeypatch.setattr(cli, '_manifest', lambda *a: (manifest, None))
+    monkeypatch.setattr(cli, '_marked', lambda *a, **k: manifest)
+    monkeypatch.setattr(cli, '_corpus_names', lambda corpora: list('ABC'))
     monkeypatch.setattr(study, 'run_baselines', lambda manifest, corpus, seed, split, *a: splits.append((corpus, seed, split)))
     monkeypatch.setattr(study, 'run_system', lambda *a: dict(uar=0, uar_low=0, uar_high=0, setting=''))
     args = ['study', '--systems', tmp_path/'study.yaml', '--corpora', tmp_path/'corpora', '--out', tmp_path/'out', '--results', tmp_path/'results', '--no-tables', *only]
