@@ -37,7 +37,8 @@ def same_speech(
                     'AIFF': _file(y, SAMPLE_RATE, 'AIFF', 'PCM_24'),
                     'stereo': _file(np.stack([y, y], 1), SAMPLE_RATE, 'WAV', 'PCM_16')}
     lossy = {'WAV 8 bit': _file(y, SAMPLE_RATE, 'WAV', 'PCM_U8'), 'WAV µ-law': _file(y, SAMPLE_RATE, 'WAV', 'ULAW'),
-             'Ogg Vorbis': _file(y, SAMPLE_RATE, 'OGG', 'VORBIS'), 'Ogg Opus': _file(y, SAMPLE_RATE, 'OGG', 'OPUS'),
+             'Ogg Vorbis': _file(y, SAMPLE_RATE, 'OGG', 'VORBIS', compression_level=0), # the best that there is
+             'Ogg Opus': _file(y, SAMPLE_RATE, 'OGG', 'OPUS', compression_level=.5),
              'MP3': _file(y, SAMPLE_RATE, 'MP3', 'MPEG_LAYER_III', bitrate_mode='CONSTANT', compression_level=.2)}
     lossy |= {f'{rate/1000:g} kHz': _file(copy(rate), rate, 'WAV', 'PCM_16') for rate in (44100, 48000)}
     silence = {'silence around': (np.pad(y, SAMPLE_RATE//2), SAMPLE_RATE)}
