@@ -48,11 +48,12 @@ def prepare_waveform(
     if not np.isfinite(y).all():
         raise AudioError('holds values that are not finite', file=file, remedy='Export it again as PCM')
     kept = without_flat_edges(y).astype(np.float64)
-    kept -= kept.mean() if len(kept) else 0
-    peak = np.abs(kept).max(initial=0)
-    if not peak:
-        raise AudioError('is silent', file=file, value=f'{len(y)} samples, all {float(y[0]):g}',
+    if not len(kept) or kept.min() == kept.max():
+        flat = f'all {float(y[0]):g}' if y.min() == y.max() else 'a click and no other sound'
+        raise AudioError('is silent', file=file, value=f'{len(y)} samples, {flat}',
                          remedy='Remove it or record it again')
+    kept -= kept.mean()
+    peak = np.abs(kept).max()
     kept /= peak # the range of float64 is then enough for squares of any float32
     gain = min(10**(LEVEL_DBFS/20)/active_level(kept), HIGHEST_PEAK)
     return (gain*kept).astype(np.float32)
