@@ -38,11 +38,11 @@ def speech_probabilities(
     frames.ravel()[:len(y)] = y
     context = np.zeros((len(frames), _CONTEXT), np.float32)
     context[1:] = frames[:-1, -_CONTEXT:]
+    frames = np.concatenate([context, frames], 1)
     h = c = np.zeros((1, 1, 128), np.float32)
     found = [np.zeros(0, np.float32)]
     for i in range(0, len(frames), _FRAMES_A_CALL):
-        block = np.concatenate([context, frames], 1)[i:i + _FRAMES_A_CALL]
-        p, h, c = _session().run(None, {'input': block, 'h': h, 'c': c})
+        p, h, c = _session().run(None, {'input': frames[i:i + _FRAMES_A_CALL], 'h': h, 'c': c})
         found.append(p.ravel())
     return np.concatenate(found)
 
