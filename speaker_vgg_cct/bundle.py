@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np, pandas as pd, torch
 
-from .calibration import FAMILIAR, apply_temperature, as_logits, at_coverage, familiar_distance, fit_temperature, read_probabilities, risk_coverage
+from .calibration import apply_temperature, as_logits, at_coverage, familiar_distance, fit_temperature, read_probabilities, risk_coverage
 from .core import ConfigError, StoreError
 from .network import OF_TRAINING, Shown, export_onnx
 from .recognizer import write_bundle

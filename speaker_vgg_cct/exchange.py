@@ -9,9 +9,10 @@ __all__ = ['PARTS', 'FORMATS', 'place_audio', 'with_parts', 'export']
 import json, re, shutil, tempfile
 from pathlib import Path
 
-import pandas as pd, soundfile as sf
+import pandas as pd
 
-from .core import AudioError, CorpusError, SplitError, StoreError, choose, get_task, write_json, write_text
+from .audio import decode
+from .core import CorpusError, SplitError, StoreError, choose, get_task, write_json, write_text
 from .corpora import check_manifest
 from .split import split_hash
 
@@ -114,10 +115,12 @@ def _emobox_lines(rows, folder)->list: # a dict for each clip
     out = []
     for r in rows.to_dict('records'):
         wav = f'downloads/{r["corpus"]}/{r["file"]}'
-        try: i = sf.info(str(Path(folder)/wav))
-        except sf.LibsndfileError as e: raise AudioError(f'cannot be decoded: {e.error_string}', file=r['path'], remedy='Leave it out of the manifest') from None
-        out.append(dict(key=r['clip'].replace('/', '-'), dataset=r['corpus'], wav=wav, type='raw', sample_rate=i.samplerate, num_frame=i.frames, task='category', length=i.frames/i.samplerate,
-                        emo=r['emotion'], channel=i.channels, speaker=r['speaker'], gender=r['gender']))
+        sound = decode(Path(folder)/wav)
+        frames, channels = sound.samples.shape
+        out.append({'key': r['clip'].replace('/', '-'), 'dataset': r['corpus'], 'wav': wav,
+                    'type': 'raw', 'sample_rate': sound.rate, 'num_frame': frames,
+                    'task': 'category', 'length': frames/sound.rate, 'emo': r['emotion'],
+                    'channel': channels, 'speaker': r['speaker'], 'gender': r['gender']})
     return out
 
 def _write_lines(lines, path):

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import audformat
+import av
 import numpy as np
 import pandas as pd
 import pytest
@@ -157,6 +158,31 @@ def test_emobox_has_the_layout_of_its_repository(made):
     to_class = json.loads((data/'SYNTH_B'/'label_map.json').read_text())
     found = {l['key'].replace('-', '/', 1): (part, to_class[l['emo']]) for part, word in (('train', 'train'), ('dev', 'valid'), ('test', 'test')) for l in read(data/'SYNTH_B'/'fold_1'/f'SYNTH_B_{word}_fold_1.jsonl')}
     assert found == parts_of(split)
+
+
+def test_emobox_describes_clips_of_any_container(tmp_path):
+    "A corpus of m4a files, which libsndfile cannot open."
+    seconds, rate = 1.0, 16000
+    for number, emotion in enumerate(('anger', 'sad')):
+        path = tmp_path/'corpora'/'OWN'/f'{emotion}.m4a'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(path), 'w') as file:
+            track = file.add_stream('aac', rate=rate, layout='mono')
+            noise = np.random.default_rng(number).normal(0, .1, (1, int(rate*seconds)))
+            frame = av.AudioFrame.from_ndarray(noise.astype(np.float32), 'fltp', 'mono')
+            frame.sample_rate = rate
+            file.mux(track.encode(frame))
+            file.mux(track.encode(None))
+    rows = [f'{e}.m4a,{e},{i}' for i, e in enumerate(('anger', 'sad'))]
+    table = '\n'.join(['file,emotion,speaker', *rows]) + '\n'
+    (tmp_path/'corpora'/'OWN'/'metadata.csv').write_text(table)
+    manifest, _ = read_corpora(tmp_path/'corpora', jobs=1)
+    export(manifest, tmp_path/'emobox', 'emobox')
+    written = (tmp_path/'emobox'/'data'/'OWN'/'OWN.jsonl').read_text().splitlines()
+    for line in map(json.loads, written):
+        assert (line['sample_rate'], line['channel']) == (rate, 1)
+        assert abs(line['length'] - seconds) < .1 and line['wav'].endswith('.m4a')
+    assert len(written) == 2
 
 
 def foreign(folder, emotion='emotion', storage='csv', kind='filewise', speakers=True):
