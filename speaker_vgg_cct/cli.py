@@ -35,7 +35,7 @@ def _without_places(command): return re.sub(r" --(out|results|site)[ =]('[^']*'|
 # the options that several verbs share
 CorporaDir = Annotated[Path, typer.Option('--corpora', help='Folder of corpora, one folder each')]
 Words = Annotated[Optional[Path], typer.Option('--labels', help='YAML file of label words: `word: emotion`, or `word: null` to leave clips out')]
-PRESETS = 'quick, cpu, light, campplus, campplus_adapted, live, paper' # of configs/, as help tells them
+PRESETS = 'quick, small, cpu, light, campplus, campplus_adapted, live, paper' # of configs/, as help tells them
 Given = Annotated[str, typer.Option('--preset', help=f'{PRESETS}, or a YAML file')]
 Out = Annotated[Path, typer.Option(help='Folder for all output')]
 Jobs = Annotated[int, typer.Option(help='Processes; -1: one a core', rich_help_panel=SELDOM)]
@@ -432,7 +432,7 @@ def _finish(page, title):
 # %% ../nbs/90_cli.ipynb #d1b08922
 Corpora = Annotated[Optional[Path], typer.Option(help='Folder of corpora; without it the synthetic ones are built')]
 Task = Annotated[str, typer.Option(help='4, 3 or all (classes)')]
-Preset = Annotated[Optional[str], typer.Option(help=f'{PRESETS}, or a YAML file; default: cpu, for synthetic corpora quick')]
+Preset = Annotated[Optional[str], typer.Option(help=f'{PRESETS}, or a YAML file; default: cpu, for synthetic corpora small')]
 Results = Annotated[Optional[Path], typer.Option(help='Folder of the result tables; default: in OUT. `results` for those of the repository')]
 Augmentation = Annotated[str, typer.Option(help='no_aug, time_aug, freq_aug, time_freq_aug, or kinds')]
 Balance = Annotated[str, typer.Option(help='no_balanced, undersampling or balanced_aug')]
@@ -464,7 +464,7 @@ def places(corpora, out, results, preset)->tuple: # the corpora, their folder in
     results = Path(results) if results else out/'results'
     if corpora: return Path(corpora).expanduser(), out, results, preset or 'cpu'
     from speaker_vgg_cct.synth import build
-    return build(out/'corpora'), out, results, preset or 'quick'
+    return build(out/'corpora'), out, results, preset or 'small'
 
 def _corpus_names(corpora):
     "The names of the corpora in a folder, or of the synthetic ones; no audio is read."
@@ -518,7 +518,7 @@ def experiment(
     The executed notebook is the report of the run.
 
     Example: `speaker-vgg-cct experiment --test-corpus EMOVO --corpora datasets --seed 1`"""
-    check_options(preset or ('cpu' if corpora else 'quick'), options | {'seed': seed}, task, augmentation, balance, validation, device)
+    check_options(preset or ('cpu' if corpora else 'small'), options | {'seed': seed}, task, augmentation, balance, validation, device)
     _named_corpora(test_corpus, corpora, 'test', None)
     _named_corpora(train_corpora, corpora, 'train')
     corpora, out, results, preset = places(corpora, out, results, preset)
@@ -548,7 +548,7 @@ def report(
     from speaker_vgg_cct.split import notes_of_splits
     from speaker_vgg_cct.study import System, store_features
     numbers = _numbers(seeds)
-    for seed in numbers: check_options(preset or ('cpu' if corpora else 'quick'), options | {'seed': seed}, task, augmentation, balance, validation, device)
+    for seed in numbers: check_options(preset or ('cpu' if corpora else 'small'), options | {'seed': seed}, task, augmentation, balance, validation, device)
     names = _named_corpora(test_corpora, corpora, 'test')
     corpora, out, results, preset = places(corpora, out, results, preset)
     split, command = dict(task=task, augmentation=augmentation, balance=balance, validation=validation), told()
@@ -695,7 +695,7 @@ def bundle(
     from speaker_vgg_cct.study import slug, train_cell
     from speaker_vgg_cct.train import load_config
     if run is None:
-        check_options(preset or ('cpu' if corpora else 'quick'), {'seed': seed}, device=device)
+        check_options(preset or ('cpu' if corpora else 'small'), {'seed': seed}, device=device)
         corpora, out, results, preset = places(corpora, out, results, preset)
         manifest, config = _marked(corpora, out, '4', jobs), load_config(preset, seed=seed); run = out/'bundle'/f'{slug(system)}-{config.hash[:6]}-seed{seed}'
         train_cell(make_split(manifest, None, balance='no_balanced', seed=seed), manifest, config, run, out/'features', device, jobs, system=system)

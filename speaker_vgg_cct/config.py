@@ -47,7 +47,7 @@ class Voices:
     enrol: int = None # number of these clips; None: all
     speeds: Pair = None # speed perturbation: training clips at each of these speeds count as other speakers (Ko et al. 2015)
     encoder_drop: bool = False # of several encoders: repeat the training clips without each of them (modality dropout, Neverova et al. 2016)
-    late_fusion: str = None # one of the encoders: a logistic regression on it is combined with the network (product rule of Kittler et al. 1998)
+    late_fusion: str = None # one of the encoders, or several joined by +: a logistic regression on each is combined with the network (product rule of Kittler et al. 1998)
     speaker_control: str = None # control experiment: shuffled (vectors permuted between the clips of a part) or zeroed
 
 @dataclass(frozen=True)

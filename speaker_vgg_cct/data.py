@@ -328,7 +328,7 @@ def prepare(
     speaker_control:str=None, # one of `CONTROLS`; None: to each clip its own vector
     speeds:tuple=(), # the training clips once more at each of these speeds, as the voices of other speakers; the pictures stay
     encoder_drop:bool=False, # of several encoders: the training clips, at each speed, once more without each of them; the pictures stay
-    late_fusion:str=None, # an encoder that also answers by itself, see `speaker.fit_late_fusion`: the last columns are its logits
+    late_fusion:str=None, # one of the encoders, or several joined by `+`: the last columns are the mean logits of a logistic regression on each, see `speaker.fit_late_fusion`
 )->tuple: # dict part → `ClipData`, and the `SpeakerPCA` (None if width is 0)
     "Pictures, projected embeddings and labels of each part of a split; computes what the stores lack."
     classes, seed = split.attrs['classes'], split.attrs['seed']
@@ -345,7 +345,12 @@ def prepare(
         faster = [relative(voice_vectors(training, root, encoder, weights, jobs, s)[0], training, known_by(training, every), every) for s in speeds]
         train = rows[rows.part == 'train'].drop_duplicates('clip'); seen = (rows.drop_duplicates('clip') if fit_on == 'all' else train)['clip']
         if pca is None:
-            late = fit_late_fusion(np.stack(vectors[train['clip']]), train.label.map(classes.index).to_numpy(), sampling_weights(train, 'corpora'), len(classes), columns_of(late_fusion, encoder, blocks)) if late_fusion else None
+            late = None
+            if late_fusion:
+                fitting = (np.stack(vectors[train['clip']]), train.label.map(classes.index).to_numpy(),
+                           sampling_weights(train, 'corpora'), len(classes))
+                late = np.mean([fit_late_fusion(*fitting, columns_of(name, encoder, blocks))
+                                for name in late_fusion.split('+')], axis=0, dtype=np.float32)
             pca = fit_speaker_pca(np.stack(vectors[seen]), seen, width - len(classes)*bool(late_fusion), n_components, fit_on, blocks)
             pca = replace(pca, width=width, late=late, **dict(zip(('base', 'within'), habit)))
     for part, r in rows.groupby('part', sort=False):
