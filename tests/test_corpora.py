@@ -67,6 +67,61 @@ def test_reference_layout_of_real_clips(shared, tmp_path):
     assert sorted(zip(labels.emotion, labels.speaker)) == sorted((r['emotion'], f"EMOVO/{r['speaker']}") for r in rows)
 
 
+def empty_clips(folder, names):
+    folder.mkdir(parents=True)
+    for name in names: (folder/f'{name}.wav').touch()
+    return folder
+
+
+BANGLA = [f'03-01-{e}-01-{s}-{r}-{n:02}' for e in ('01', '03', '05') for s in ('01', '03')
+          for r in ('01', '03') for n in (1, 34)]
+
+
+@pytest.mark.parametrize('called', ['BanglaSER', 'downloads'])
+def test_banglaser_is_not_ravdess(tmp_path, called):
+    labels, report = read_labels(empty_clips(tmp_path/called, BANGLA))
+    assert not len(report)
+    assert set(labels.corpus) == {'BANGLASER'} and set(labels.language) == {'bn'}
+    code = labels['clip'].str.extract('/03-01-(..)')[0]
+    assert dict(zip(code, labels.emotion)) == {'01': 'happy', '03': 'anger', '05': 'neutral'}
+    genders = dict(zip(labels.speaker, labels.gender))
+    assert genders == {'BANGLASER/01': 'male', 'BANGLASER/34': 'female'}
+
+
+def test_names_that_two_corpora_have_are_asked(tmp_path):
+    names = [f'03-01-{e}-01-02-01-{n:02}' for e in ('01', '03', '05') for n in (1, 2)]
+    folder = empty_clips(tmp_path/'downloads', names)
+    with pytest.raises(CorpusError, match='could be RAVDESS or BANGLASER.*Name its folder'):
+        read_labels(folder)
+    meanings = {'RAVDESS': ['neutral', 'happy', 'anger'],
+                'BanglaSER': ['happy', 'anger', 'neutral']}
+    for name, meaning in meanings.items():
+        folder = folder.rename(tmp_path/name)
+        labels, _ = read_labels(folder)
+        assert labels.sort_values('path').emotion.tolist() == [e for e in meaning for _ in range(2)]
+    (folder/'03-01-08-01-02-01-02.wav').touch() # an emotion of RAVDESS only
+    assert list(find_corpora(folder.rename(tmp_path/'again'))) == ['RAVDESS']
+
+
+def test_mesd_is_not_the_reference_layout(tmp_path):
+    names = [f'{e}_{v}_{w}' for e in ('Anger', 'Happiness', 'Neutral') for v in 'FMC'
+             for w in ('A_tarde', 'B_a_veces')]
+    labels, report = read_labels(empty_clips(tmp_path/'downloads', names))
+    assert not len(report) and set(labels.corpus) == {'MESD'} and set(labels.language) == {'es'}
+    genders = dict(zip(labels.speaker, labels.gender))
+    assert genders == {'MESD/F': 'female', 'MESD/M': 'male', 'MESD/C': None}
+
+
+def test_the_reference_layout_names_one_dataset(tmp_path):
+    several = empty_clips(tmp_path/'several', ['Anger_x_1_a', 'Happy_y_1_b', 'Sad_x_2_c'])
+    with pytest.raises(CorpusError, match='in a layout that is known'): read_labels(several)
+    one = empty_clips(tmp_path/'mine', ['Anger_kes_1_a', 'Happy_kes_1_b', 'Sad_kes_2_c'])
+    labels, report = read_labels(one)
+    assert report.problem.tolist() == ['read as'] and not report.left_out.any()
+    assert 'dataset kes, 2 speakers, such as 1' in report.detail[0]
+    assert sorted(set(labels.speaker)) == ['mine/1', 'mine/2']
+
+
 @pytest.mark.parametrize('name', CORPORA)
 def test_metadata_csv_of_real_corpora(shared, tmp_path, name):
     "The same labels once more through metadata.csv, from a folder whose file names say nothing."
