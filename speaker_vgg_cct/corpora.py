@@ -170,7 +170,13 @@ def _read_table(path)->tuple: # lines of fields, role → column, sentences on w
     return lines, columns, notes
 
 # %% ../nbs/10_corpora.ipynb #a1175387
-_NOBODY = {'', 'nan', 'none', 'null', 'n/a', '<na>', 'unknown', '?', '-'} # what tables write where they know no speaker
+_NOBODY = set('nan na none null unknown unk undefined missing anonymous unbekannt'.split())
+_NOBODY |= {'not available', 'not known', 'not specified', 'no speaker', 'unknown speaker'}
+
+def _is_nobody(speaker)->bool:
+    "Whether a table has no speaker there, but a word or sign for none, such as `N/A`, `<unk>` or `--`."
+    word = (speaker or '').strip().lower()
+    return word == '-1' or re.sub(r'[^\w ]|_', '', word).strip() in ('', *_NOBODY)
 
 def _metadata(folder)->Labels: # {relative path: {'emotion': ..., 'speaker': ..., ...}}
     "Rows of `metadata.csv`; raises `CorpusError` for a file that is no UTF-8 CSV or lacks a column, a value or a speaker."
@@ -185,7 +191,7 @@ def _metadata(folder)->Labels: # {relative path: {'emotion': ..., 'speaker': ...
                 remedy='A field that holds the separator needs quotes around it')
         row = {role: line[i].strip() or None for role, i in columns.items()}
         if row.get('gender'): row['gender'] = row['gender'].lower()
-        if not row['file'] or (row['speaker'] or '').lower() in _NOBODY:
+        if not row['file'] or _is_nobody(row['speaker']):
             nobody.append((n, row['speaker'] if row['file'] else 'no file'))
             continue
         key = posixpath.normpath(row.pop('file').replace('\\', '/'))
@@ -424,9 +430,12 @@ def _told_empty(folder)->list: # rows of the report: subfolders that hold files,
 
 # %% ../nbs/10_corpora.ipynb #a11ba209
 def _apart(a:str, b:str)->tuple: # two relative paths → the folders in which they differ
-    a, b = a.split('/'), b.split('/')
+    a, b, above = a.split('/'), b.split('/'), []
+    while a[0] == b[0] and len(a) > 1 and len(b) > 1: # `x/y.wav`, `x/x/y.wav`: `x` holds `x/x`
+        above.append(a.pop(0))
+        b.pop(0)
     while a and b and a[-1] == b[-1]: a.pop(), b.pop()
-    return '/'.join(a), '/'.join(b)
+    return '/'.join(above + a), '/'.join(above + b)
 
 def _equal(a, b)->bool: # files with the same bytes; one that cannot be read equals none
     try: return a.stat().st_size == b.stat().st_size and hash_file(a) == hash_file(b)
@@ -573,7 +582,7 @@ def _check_speakers(manifest):
     spellings = defaultdict(list)
     for (corpus, speaker), n in clips.items():
         own = speaker.removeprefix(f'{corpus}/')
-        if own.strip().lower() in _NOBODY:
+        if _is_nobody(own):
             raise CorpusError(f'{n} clips of {corpus} have no speaker', file=first[speaker], value=own,
                 remedy='Each clip needs one: parts of a split must not share a speaker. Add it, or leave the clip out')
         spellings[corpus, _one_spelling(own)].append((own, n, speaker))

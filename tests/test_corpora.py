@@ -198,7 +198,9 @@ def test_a_speaker_in_two_spellings_is_refused(tmp_path, one, other):
     refused(root, f"'{one}' in 4 clips", f"'{other}' in 4 clips")
 
 
-@pytest.mark.parametrize('nobody', ['nan', 'NaN', 'unknown', 'Unknown', 'none', 'n/a', 'N/A', 'null', '?', ''])
+@pytest.mark.parametrize('nobody', ['nan', 'NaN', 'unknown', 'Unknown', 'none', 'n/a', 'N/A', 'null', '?', '',
+                                    'NA', 'N.A.', '<unk>', 'UNK', '??', '--', 'undefined', 'Unknown speaker',
+                                    'not known', 'anonymous', '-1'])
 def test_an_unknown_speaker_is_no_speaker(tmp_path, nobody):
     root = corpus(tmp_path, lambda t: t.assign(speaker=[nobody, *t.speaker[1:]]))
     refused(root, 'metadata.csv', 'no speaker', f'line 2: {nobody or "empty"}')
@@ -229,6 +231,19 @@ def test_a_tree_that_is_there_twice_is_read_once(tmp_path, inner):
     manifest, report = read_corpora(root, jobs=1)
     assert len(manifest) == 16 and not manifest.path.str.contains(f'mine/{inner}').any()
     assert (report.problem == 'copy').sum() == 16 and told(report, 'there twice') == [f'16 files equal those of the same names in {root}/mine, each is read once']
+
+
+def test_a_folder_within_one_of_the_same_name_is_named(tmp_path):
+    folder = tmp_path/'TESS'/'TESS set'
+    for n, word in enumerate(('angry', 'sad')):
+        for at in (folder/'OAF', folder/'TESS set'/'OAF'):
+            at.mkdir(parents=True, exist_ok=True)
+            sf.write(at/f'OAF_back_{word}.wav', np.random.default_rng(n).normal(0, .1, 6400), 16000)
+    labels, report = read_labels(tmp_path)
+    assert len(labels) == 2
+    says = f'2 files equal those of the same names in {folder}, each is read once'
+    assert told(report, 'there twice') == [says]
+    assert report.file[report.problem == 'there twice'].tolist() == [str(folder/'TESS set')]
 
 
 def test_ravdess_in_a_second_folder_is_read_once(tmp_path):
