@@ -76,10 +76,13 @@ _IEMOCAP = dict(ang='anger', dis='disgust', exc='excited', fea='fearful', fru='f
 _two = lambda women, men: {**dict.fromkeys(women.split(), 'female'), **dict.fromkeys(men.split(), 'male')}
 
 CORPORA = {c.name: c for c in (
-    Corpus('EMODB', 'de', r'(?P<speaker>\d\d)(?P<sentence>[ab]\d\d)(?P<emotion>[A-Z])[a-z]?', '03a01Fa',
+    Corpus('EMODB', 'de',
+        r'(?:(?P<channel>laryngo)/)?(?P<speaker>\d\d)(?P<sentence>[ab]\d\d)(?P<emotion>[A-Z])[a-z]?',
+        '03a01Fa',
         'Burkhardt et al. 2005, A database of German emotional speech, Interspeech',
         dict(W='anger', L='boredom', E='disgust', A='fearful', F='happy', T='sad', N='neutral'),
-        _two('08 09 13 14 16', '03 10 11 12 15'), aliases=('emodb', 'berlin', 'berlinemodb')),
+        _two('08 09 13 14 16', '03 10 11 12 15'), aliases=('emodb', 'berlin', 'berlinemodb'),
+        skip={('channel', 'laryngo'): 'laryngogram'}),
     Corpus('EMOVO', 'it', r'(?P<emotion>[a-z]{3})-(?P<speaker>(?P<gender>[fm])\d)-(?P<sentence>[a-z]\d)', 'dis-f1-b1',
         'Costantini et al. 2014, EMOVO Corpus: an Italian Emotional Speech Database, LREC', _EMOVO, aliases=('emovo',)),
     Corpus('RAVDESS', 'en', 
@@ -272,6 +275,15 @@ def _db_rows(folder, db:dict)->dict: # {relative path: {'emotion': ..., ...}}, a
                 row |= known.get(column, {}).get(value, {}) | {group: value}
     for (key, group), (_, value) in said.items(): rows[key][group] = value # a column goes before what is known of the speaker
     return rows
+
+def _db_ambiguous(folder)->set: # relative paths
+    "Files that a database lists as ambiguous, such as 281 of EMO-DB 2.0 with low agreement."
+    path = Path(folder)/AUDFORMAT.example
+    if not path.is_file(): return set()
+    tables = _db_header(path)['tables']
+    names = [n for n, t in tables.items() if 'ambiguous' in n and t.get('type') == 'filewise']
+    files = [f for n in names for f in _db_table(folder, n).get('file', ()) if f]
+    return {posixpath.normpath(f.replace('\\', '/')) for f in files}
 
 def _audformat(folder)->dict: # {relative path: {'emotion': ..., 'speaker': ..., ...}}
     "Labels of an audformat database; raises `CorpusError` if it has none of whole files, tables disagree, or a file with a label has no speaker."
@@ -551,11 +563,12 @@ def _read_corpus(
     inside = {f: f.relative_to(folder).as_posix() for f in files}
     where, unclear = _locate(table, list(inside.values())) if table is not None else ({}, {})
     synthetic = (Path(folder)/'SYNTHETIC').exists() # the marker that made-up speech carries
+    ambiguous = _db_ambiguous(folder)
     for f in files:
         g = corpus.parse(f)
         if g is None: problems.append(_problem(f, corpus.name, 'unknown name', f'not like {corpus.example}')); continue
         if table is not None: g |= table.get(where.get(inside[f]), {})
-        why = corpus.why_skip(g)
+        why = 'annotators disagree' if inside[f] in ambiguous else corpus.why_skip(g)
         if why: problems.append(_problem(f, corpus.name, why)); continue
         if not g.get('emotion'):
             problems.append(_problem(f, corpus.name, 'no label', 'its label is empty' if inside[f] in where else 'not in the list of labels'))

@@ -112,6 +112,34 @@ def test_mesd_is_not_the_reference_layout(tmp_path):
     assert genders == {'MESD/F': 'female', 'MESD/M': 'male', 'MESD/C': None}
 
 
+EMODB2 = """name: emodb
+languages: [deu]
+schemes:
+  emotion: {dtype: str}
+  speaker: {dtype: int}
+tables:
+  files: {type: filewise, columns: {speaker: {scheme_id: speaker}}}
+  emotion.categories.ambiguous: {type: filewise, columns: {emotion: {scheme_id: emotion}}}
+  emotion.categories.desired: {type: filewise, columns: {emotion: {scheme_id: emotion}}}
+"""
+
+
+@pytest.mark.parametrize('called', ['emodb', '2f8a'])
+def test_emodb_2_is_its_speech_with_agreement(tmp_path, called):
+    names = ['03a01Fa', '08b02Wc', '09a05Nb']
+    for sub in ('wav', 'laryngo'): empty_clips(tmp_path/called/sub, names)
+    (tmp_path/called/'db.yaml').write_text(EMODB2)
+    (tmp_path/called/'db.files.csv').write_text('file,speaker\nwav/03a01Fa.wav,3\n')
+    ambiguous = tmp_path/called/'db.emotion.categories.ambiguous.csv'
+    desired = ambiguous.with_stem('db.emotion.categories.desired')
+    ambiguous.write_text('file,emotion\nwav/09a05Nb.wav,neutral\n')
+    desired.write_text('file,emotion\nwav/03a01Fa.wav,happiness\nwav/09a05Nb.wav,neutral\n')
+    labels, report = read_labels(tmp_path)
+    assert labels['clip'].tolist() == ['EMODB/03a01Fa', 'EMODB/08b02Wc']
+    assert labels.path.str.contains('/wav/').all()
+    assert report.problem.value_counts().to_dict() == {'laryngogram': 3, 'annotators disagree': 1}
+
+
 def test_the_reference_layout_names_one_dataset(tmp_path):
     several = empty_clips(tmp_path/'several', ['Anger_x_1_a', 'Happy_y_1_b', 'Sad_x_2_c'])
     with pytest.raises(CorpusError, match='in a layout that is known'): read_labels(several)
