@@ -305,8 +305,57 @@ def as_file(
 
 # %% ../nbs/05_audio.ipynb #43a5af68
 _cut = re.compile(
-    r'(?:data|SSND) *: *(\d+) \(should be (\d+)\)'
-)  # what libsndfile notes of a WAV or AIFF that says to be longer than it is
+    r'(?:data|SSND|riff|Riff size|Data Size) *: *(\d+) \(should be (\d+)\)'
+)  # what libsndfile notes of a WAV, AIFF, W64, RF64 or AU that says to be longer than it is
+_ended_early = re.compile('Seems to be a truncated file|Junk after the last page')  # VOC, Ogg
+_OPEN_END = 'Last page lacks an end-of-stream bit'
+
+
+def _check_bytes(there: int, said: int):  # raises if a file says to be longer than it is
+    if 1000 < said - there and said < 2**31 - 2**16:  # greater: the length was not yet known
+        raise AudioError(
+            'is cut short',
+            value=f'{there} of {said} bytes',
+            remedy='Copy it again or leave it out',
+        )
+
+
+def _check_seconds(there: float, said: float):
+    if there < said - max(0.5, 0.02 * said):
+        raise AudioError(
+            'is cut short',
+            value=f'{max(0, there):.1f} of {said:.1f} s',
+            remedy='Copy it again or leave it out',
+        )
+
+
+@contextmanager
+def _reading(source):  # a path or an open file → a file at its beginning, put back afterwards
+    if isinstance(source, Path):
+        with open(source, 'rb') as file:
+            yield file
+        return
+    at = source.tell()
+    source.seek(0)
+    try:
+        yield source
+    finally:
+        source.seek(at)
+
+
+def _says_frames(source) -> bool:  # whether an MP3 has a header with its number of frames
+    with _reading(source) as file:
+        head = file.read(10)
+        if head[:3] == b'ID3':  # a tag, whose length has 7 bits a byte
+            file.seek(10 + sum(b << 7 * i for i, b in enumerate(reversed(head[6:10]))))
+        first = file.read(4096)
+    return any(name in first for name in (b'Xing', b'Info', b'VBRI'))
+
+
+def _nist_frames(source) -> int:  # what the header of a NIST SPHERE file says; 0 if nothing
+    with _reading(source) as file:
+        said = re.search(rb'sample_count -i (\d+)', file.read(1024))
+    return int(said[1]) if said else 0
 
 
 class _Sndfile:
@@ -321,21 +370,30 @@ class _Sndfile:
             self.file.channels,
             self.file.frames,
         )
+        is_mp3 = self.file.subtype == 'MPEG_LAYER_III'
+        self.is_estimate = is_mp3 and not _says_frames(source)  # of `frames`
+        is_nist = self.file.format == 'NIST'
+        self.says = _nist_frames(source) if is_nist else self.frames
 
     def check_whole(self):  # raises what is known of a cut file before it is read
-        cut = _cut.search(self.file.extra_info)
-        if cut and 1000 < int(cut[1]) - int(cut[2]) and int(cut[1]) < 2**31 - 2**16:
-            raise AudioError(
-                'is cut short',
-                value=f'{cut[2]} of {cut[1]} bytes',
-                remedy='Copy it again or leave it out',
-            )
+        said = self.file.extra_info
+        if cut := _cut.search(said):
+            _check_bytes(int(cut[2]), int(cut[1]))
+        is_ogg = self.file.format == 'OGG'
+        if _ended_early.search(said) and (not is_ogg or _OPEN_END in said):
+            raise AudioError('is cut short', remedy='Copy it again or leave it out')
+        if _OPEN_END in said:
+            self.note = 'its end is not marked as such; it was read to its end and may be cut short'
 
     def blocks(
         self, n
     ):  # float32 [n samples, channels], the last one shorter; a file may hold less than it says
+        count = 0
         while len(block := self.file.read(n, dtype='float32', always_2d=True)):
+            count += len(block)
             yield block
+        if not self.is_estimate:
+            _check_seconds(count / self.rate, self.says / self.rate)
 
     def close(self):
         self.file.close()
@@ -362,6 +420,21 @@ def _frame_samples(frame) -> np.ndarray:  # of a decoded frame → float32 [samp
     return y.astype(np.float32) / (1 if y.dtype.kind == 'f' else 2 ** (8 * y.dtype.itemsize - 1))
 
 
+def _said_bytes(file) -> int:  # what the header of an AVI, WAV or CAF says; 0 for others
+    file.seek(0)
+    head = file.read(12)
+    if head[:4] == b'RIFF':
+        return 8 + int.from_bytes(head[4:8], 'little')
+    at = 8
+    while head[:4] == b'caff' and at < 2**16:
+        file.seek(at)
+        chunk = file.read(12)
+        at += 12 + int.from_bytes(chunk[4:], 'big', signed=True)
+        if chunk[:4] in (b'data', b''):
+            return at
+    return 0
+
+
 class _FFmpeg:
     "The first sound track of a file that FFmpeg reads."
 
@@ -370,6 +443,7 @@ class _FFmpeg:
     def __init__(self, source):
         import av  # loaded only here
 
+        self.source = source
         self.opened = None if hasattr(source, 'read') else open(source, 'rb')
         self.file = av.open(
             self.opened or source,
@@ -401,8 +475,9 @@ class _FFmpeg:
             self.rate, self.channels = self.track.rate or SAMPLE_RATE, 1
         self.frames = round(self.says * self.rate) if self.says else None
 
-    def check_whole(self):
-        pass  # the end of the file tells
+    def check_whole(self):  # of other containers the end of the file tells
+        with _reading(self.opened and Path(self.opened.name) or self.source) as file:
+            _check_bytes(file.seek(0, os.SEEK_END), _said_bytes(file))
 
     def close(self):
         self.file.close()
@@ -446,12 +521,8 @@ def _timed(self: _FFmpeg):  # blocks as they are decoded
             self.decoded += len(y)
             yield y
     there = self.at_end - (self.file.start_time or 0) / 1e6
-    if self.says and there < self.says - max(0.5, 0.02 * self.says):
-        raise AudioError(
-            'is cut short',
-            value=f'{max(0, there):.1f} of {self.says:.1f} s',
-            remedy='Copy it again or leave it out',
-        )
+    if self.says:
+        _check_seconds(there, self.says)
 
 
 @patch
@@ -589,7 +660,7 @@ def _open_sound(source):  # a path or an open file → `_Sndfile` or `_FFmpeg`
         sound = _Sndfile(source)
     except Exception as e:
         first = _reason(e)  # also TypeError: raw samples, which do not say their rate
-    if sound and sound.frames:
+    if sound and sound.frames and not sound.is_estimate:
         return sound
     if not isinstance(source, Path):
         source.seek(0)
@@ -598,6 +669,9 @@ def _open_sound(source):  # a path or an open file → `_Sndfile` or `_FFmpeg`
     except AudioError:
         raise
     except ImportError:
+        if sound and sound.frames:
+            sound.note = 'its length is an estimate, and its end may be missing'
+            return sound
         raise AudioError(
             f'cannot be decoded by libsndfile: {first}',
             remedy='pip install av, which reads many more kinds',
@@ -609,7 +683,7 @@ def _open_sound(source):  # a path or an open file → `_Sndfile` or `_FFmpeg`
     if not sound:
         return other
     sound.close()
-    if other.first is not None:
+    if other.first is not None and not sound.frames:
         other.note = 'its header says 0 bytes; it was read to its end'
     return other
 

@@ -6,8 +6,8 @@
 __all__ = ['CorporaDir', 'Words', 'PRESETS', 'Given', 'Out', 'Jobs', 'Backend', 'Address', 'PANELS', 'ABOUT', 'Classes',
            'Dataset', 'Features', 'Corpora', 'Task', 'Preset', 'Results', 'Augmentation', 'Balance', 'told',
            'elsewhere', 'corpora', 'spectrograms', 'embeddings', 'split', 'export', 'config_option', 'with_config',
-           'train', 'eval_', 'run_experiment', 'own_folder', 'places', 'check_options', 'experiment', 'report', 'study',
-           'rerun', 'pretrain', 'bundle', 'latency', 'cost', 'bench', 'robustness']
+           'train', 'eval_', 'run_experiment', 'own_folder', 'places', 'check_split_options', 'check_options',
+           'experiment', 'report', 'study', 'rerun', 'pretrain', 'bundle', 'latency', 'cost', 'bench', 'robustness']
 
 # %% ../nbs/90_cli.ipynb #84c6eb68
 import inspect, re, shlex, shutil, sys, tempfile
@@ -216,8 +216,10 @@ def split(
     from speaker_vgg_cct.corpora import save_manifest
     from speaker_vgg_cct.data import speakers_of
     from speaker_vgg_cct.split import describe_shared, make_split, save_split, split_notes
+    check_split_options(task, augmentation, balance, validation)
+    if test_corpus != 'none': _named_corpora(test_corpus, corpora, 'test')
+    names = train_corpora if train_corpora == 'all' else _named_corpora(train_corpora, corpora, 'training')
     table = _marked(corpora, out, task, jobs, labels)
-    names = 'all' if train_corpora == 'all' else [c.strip() for c in train_corpora.split(',')]
     s = make_split(table, None if test_corpus == 'none' else test_corpus, task, names, validation, augmentation, balance, seed)
     shared = check(full_audit(s, table, out/'features', jobs=jobs)) # before anything is written
     folder = save_split(s, table, data_dir); save_manifest(speakers_of(s, table), folder/'manifest.csv')
@@ -342,8 +344,9 @@ def train(
     import pandas as pd
     from speaker_vgg_cct.evaluate import validate
     from speaker_vgg_cct.split import split_folder
-    from speaker_vgg_cct.train import launched, load_config, train as train_run
+    from speaker_vgg_cct.train import launched, load_config, pick_device, train as train_run
     features = features or out/'features'
+    pick_device(device)
     with launched(device) as team:
         with team.first():
             s, table = _split_of(split); _agrees(s, num_classes, dataset); c = load_config(preset, **options)
@@ -373,7 +376,8 @@ def eval_(
     Example: `speaker-vgg-cct eval output/train/…/seed0 --split data/EMOVO/4_classes/no_aug/undersampling`"""
     from speaker_vgg_cct.evaluate import evaluate
     from speaker_vgg_cct.split import split_folder
-    from speaker_vgg_cct.train import load_run
+    from speaker_vgg_cct.train import load_run, pick_device
+    pick_device(device)
     s, table = _split_of(split); _agrees(s, num_classes, dataset); _, config, pca, made = load_run(run, **options)
     if made['label_hash'] != s.attrs['label_hash']: raise ConfigError('was trained on other classes than the split has', file=run, value=made['classes'], remedy=f'The split has {s.attrs["classes"]}')
     to = output_dir and split_folder(output_dir/'test'/f'{config.model}-{config.start}', s.attrs)/run.resolve().name
@@ -485,20 +489,29 @@ def _numbers(seeds):
     if min(found) >= 0: return found
     raise ConfigError('seeds are whole numbers, 0 or more, divided by commas', value=seeds, remedy='--seeds 0,1,2')
 
+def check_split_options(task, augmentation, balance, validation):
+    "Raises `ConfigError` for options that `split.make_split` would refuse."
+    from speaker_vgg_cct.augment import parse_kinds
+    from speaker_vgg_cct.core import get_task
+    from speaker_vgg_cct.split import BALANCES
+    get_task(task)
+    parse_kinds(augmentation)
+    choose(balance, BALANCES, 'balance')
+    if not 0 < validation < 1:
+        raise ConfigError('the share of validation speakers must lie between 0 and 1', value=validation,
+                          remedy='Try 0.25')
+
 def check_options(
     preset, options:dict, # of `train.load_config`
     task='4', augmentation='no_aug', balance='undersampling', validation=.25, # of `split.make_split`
     device='auto',
 ):
     "Raises `ConfigError` for options that a run would refuse, before corpora are built or audio is read."
-    from speaker_vgg_cct.augment import parse_kinds
     from speaker_vgg_cct.core import get_task
     from speaker_vgg_cct.speaker import encoder_id
-    from speaker_vgg_cct.split import BALANCES
     from speaker_vgg_cct.train import load_config, make_model, pick_device
-    get_task(task); parse_kinds(augmentation); pick_device(device)
-    choose(balance, BALANCES, 'balance')
-    if not 0 < validation < 1: raise ConfigError('the share of validation speakers must lie between 0 and 1', value=validation, remedy='Try 0.25')
+    check_split_options(task, augmentation, balance, validation)
+    pick_device(device)
     config = load_config(preset, **options)
     config.hash # reads the files that are named, such as weights
     if make_model(config, len(get_task(task).classes)).speaker_dim: encoder_id(config.encoder, config.weights)
@@ -583,7 +596,11 @@ def study(
     from speaker_vgg_cct.analysis import finish_study
     from speaker_vgg_cct.split import notes_of_splits
     from speaker_vgg_cct.study import STUDY_GROUPS, campplus_of, lacking_weights, read_systems, run_baselines, run_inner, run_system, store_features, study_split
-    systems = systems if systems.exists() else project_root()/systems
+    from speaker_vgg_cct.train import pick_device
+    file = next((f for f in (systems, project_root()/systems) if f.is_file()), None)
+    if file is None: raise ConfigError('there is no such file', file=systems, remedy='Name a YAML file such as configs/study.yaml')
+    systems = file
+    if not backend: pick_device(device) # of a cluster each worker has its own
     found, split = read_systems(systems), study_split(systems)
     wanted = [choose(g.strip(), STUDY_GROUPS, 'group of systems') for g in groups.split(',')]
     for name in only or (): choose(name, [s.name for s in found], 'system (--only)', file=systems)
@@ -623,6 +640,8 @@ def rerun(
 
     Example: `speaker-vgg-cct rerun EMODB-SPEAKER-VGG-CCT-71085e-3b6f1a-seed0 --corpora datasets`"""
     from speaker_vgg_cct.study import record_rerun, rerun as rerun_cell
+    from speaker_vgg_cct.train import pick_device
+    pick_device(device)
     name = Path(run).name
     corpora, out, own, _ = places(corpora, out, results, None)
     # where it was recorded: among one's own results, or among those of the repository
@@ -656,7 +675,8 @@ def pretrain(
     import pandas as pd
     from speaker_vgg_cct.baselines import store_egemaps
     from speaker_vgg_cct.pretrain import pretrain as pretrain_run, store_contours, unlabelled
-    from speaker_vgg_cct.train import load_config
+    from speaker_vgg_cct.train import load_config, pick_device
+    pick_device(device)
     sets = {'contours': store_contours, 'egemaps': store_egemaps}
     if not (corpora or speech): raise ConfigError('there is nothing to learn from', remedy='Give --corpora, --speech or both')
     tables = [_manifest(corpora, out, jobs, labels)[0]] if corpora else []

@@ -76,13 +76,18 @@ _IEMOCAP = dict(ang='anger', dis='disgust', exc='excited', fea='fearful', fru='f
 _two = lambda women, men: {**dict.fromkeys(women.split(), 'female'), **dict.fromkeys(men.split(), 'male')}
 
 CORPORA = {c.name: c for c in (
-    Corpus('EMODB', 'de', r'(?P<speaker>\d\d)(?P<sentence>[ab]\d\d)(?P<emotion>[A-Z])[a-z]?', '03a01Fa',
+    Corpus('EMODB', 'de',
+        r'(?:(?P<channel>laryngo)/)?(?P<speaker>\d\d)(?P<sentence>[ab]\d\d)(?P<emotion>[A-Z])[a-z]?',
+        '03a01Fa',
         'Burkhardt et al. 2005, A database of German emotional speech, Interspeech',
         dict(W='anger', L='boredom', E='disgust', A='fearful', F='happy', T='sad', N='neutral'),
-        _two('08 09 13 14 16', '03 10 11 12 15'), aliases=('emodb', 'berlin', 'berlinemodb')),
+        _two('08 09 13 14 16', '03 10 11 12 15'), aliases=('emodb', 'berlin', 'berlinemodb'),
+        skip={('channel', 'laryngo'): 'laryngogram'}),
     Corpus('EMOVO', 'it', r'(?P<emotion>[a-z]{3})-(?P<speaker>(?P<gender>[fm])\d)-(?P<sentence>[a-z]\d)', 'dis-f1-b1',
         'Costantini et al. 2014, EMOVO Corpus: an Italian Emotional Speech Database, LREC', _EMOVO, aliases=('emovo',)),
-    Corpus('RAVDESS', 'en', r'(?P<modality>0[123])-(?P<channel>0[12])-(?P<emotion>\d\d)-\d\d-(?P<sentence>\d\d)-\d\d-(?P<speaker>\d\d)', '03-01-06-01-02-01-12',
+    Corpus('RAVDESS', 'en', 
+        r'(?P<modality>0[123])-(?P<channel>0[12])-(?P<emotion>\d\d)-0[12]-(?P<sentence>0[12])-0[12]'
+        r'-(?P<speaker>[01]\d|2[0-4])', '03-01-06-01-02-01-12',
         'Livingstone & Russo 2018, The Ryerson Audio-Visual Database of Emotional Speech and Song, PLoS ONE 13(5)',
         {f'{i:02}': e for i, e in enumerate('neutral calm happy sad anger fearful disgust surprised'.split(), 1)},
         {f'{i:02}': ('male', 'female')[i % 2 == 0] for i in range(1, 25)}, aliases=('ravdess',),
@@ -111,7 +116,21 @@ CORPORA = {c.name: c for c in (
         skip={('turn', None): 'whole dialogue', ('emotion', 'xxx'): 'annotators disagree', ('emotion', 'oth'): 'another emotion'}),
     Corpus('DEMOS', 'it', r'(?:(?P<style>NP|PR|NEU)_)?(?P<gender>[fm])_(?P<number>\d+)_(?P<emotion>[a-z]{3})[^/_]*', 'PR_f_01_rab01a',
         'Parada-Cabaleiro et al. 2020, DEMoS: an Italian emotional speech corpus, LRE 54', {**_EMOVO, 'col': 'guilt'},
-        speaker='{gender}_{number}', aliases=('demos', 'wavdemos')))}
+        speaker='{gender}_{number}', aliases=('demos', 'wavdemos')),
+    Corpus('BANGLASER', 'bn',
+        r'03-01-(?P<emotion>\d\d)-\d\d-(?P<sentence>\d\d)-\d\d-(?P<speaker>\d\d)',
+        '03-01-03-01-03-01-30',
+        'Das et al. 2022, BanglaSER: A speech emotion recognition dataset for the Bangla language, '
+        'Data in Brief 42',
+        {'01': 'happy', '02': 'sad', '03': 'anger', '04': 'surprised', '05': 'neutral'},
+        {f'{i:02}': ('female', 'male')[i % 2] for i in range(1, 35)}, aliases=('banglaser',)),
+    Corpus('MESD', 'es', r'(?P<emotion>[A-Z][a-z]+)_(?P<speaker>[FMC])_[AB]_(?P<sentence>[^/]+)',
+        'Anger_F_A_tarde',
+        'Duville et al. 2021, Mexican Emotional Speech Database (MESD), doi:10.17632/cy34mh68j9',
+        dict(Anger='anger', Disgust='disgust', Fear='fearful', Happiness='happy', Neutral='neutral',
+             Sadness='sad'),
+        aliases=('mesd', 'mexicanemotionalspeechdatabase', 'mexicanemotionalspeechdatabasemesd'))
+    )}
 
 # %% ../nbs/10_corpora.ipynb #7f67fcce
 _METADATA = {'file': ('path', 'filename', 'file_name', 'filepath', 'file_path'), 'emotion': ('label',),
@@ -154,7 +173,13 @@ def _read_table(path)->tuple: # lines of fields, role → column, sentences on w
     return lines, columns, notes
 
 # %% ../nbs/10_corpora.ipynb #a1175387
-_NOBODY = {'', 'nan', 'none', 'null', 'n/a', '<na>', 'unknown', '?', '-'} # what tables write where they know no speaker
+_NOBODY = set('nan na none null unknown unk undefined missing anonymous unbekannt'.split())
+_NOBODY |= {'not available', 'not known', 'not specified', 'no speaker', 'unknown speaker'}
+
+def _is_nobody(speaker)->bool:
+    "Whether a table has no speaker there, but a word or sign for none, such as `N/A`, `<unk>` or `--`."
+    word = (speaker or '').strip().lower()
+    return word == '-1' or re.sub(r'[^\w ]|_', '', word).strip() in ('', *_NOBODY)
 
 def _metadata(folder)->Labels: # {relative path: {'emotion': ..., 'speaker': ..., ...}}
     "Rows of `metadata.csv`; raises `CorpusError` for a file that is no UTF-8 CSV or lacks a column, a value or a speaker."
@@ -169,7 +194,7 @@ def _metadata(folder)->Labels: # {relative path: {'emotion': ..., 'speaker': ...
                 remedy='A field that holds the separator needs quotes around it')
         row = {role: line[i].strip() or None for role, i in columns.items()}
         if row.get('gender'): row['gender'] = row['gender'].lower()
-        if not row['file'] or (row['speaker'] or '').lower() in _NOBODY:
+        if not row['file'] or _is_nobody(row['speaker']):
             nobody.append((n, row['speaker'] if row['file'] else 'no file'))
             continue
         key = posixpath.normpath(row.pop('file').replace('\\', '/'))
@@ -251,6 +276,15 @@ def _db_rows(folder, db:dict)->dict: # {relative path: {'emotion': ..., ...}}, a
     for (key, group), (_, value) in said.items(): rows[key][group] = value # a column goes before what is known of the speaker
     return rows
 
+def _db_ambiguous(folder)->set: # relative paths
+    "Files that a database lists as ambiguous, such as 281 of EMO-DB 2.0 with low agreement."
+    path = Path(folder)/AUDFORMAT.example
+    if not path.is_file(): return set()
+    tables = _db_header(path)['tables']
+    names = [n for n, t in tables.items() if 'ambiguous' in n and t.get('type') == 'filewise']
+    files = [f for n in names for f in _db_table(folder, n).get('file', ()) if f]
+    return {posixpath.normpath(f.replace('\\', '/')) for f in files}
+
 def _audformat(folder)->dict: # {relative path: {'emotion': ..., 'speaker': ..., ...}}
     "Labels of an audformat database; raises `CorpusError` if it has none of whole files, tables disagree, or a file with a label has no speaker."
     path = Path(folder)/'db.yaml'; db = _db_header(path); rows = _db_rows(folder, db)
@@ -285,6 +319,10 @@ def _named(folder)->Corpus: # the corpus that a folder is named after, None if i
     name = re.sub(r'[^a-z0-9]', '', re.sub(r'_wav$', '', Path(os.path.abspath(folder)).name.lower()))
     return next((c for c in CORPORA.values() if name in c.aliases), None)
 
+def _datasets(corpus, files)->set: # what names of the reference layout give as the dataset
+    parsed = filter(None, map(corpus.parse, files))
+    return {plain_word(g['dataset']) for g in parsed if known_emotion(g['emotion'])}
+
 def recognise(
     folder, # of one corpus
     files:list, # its clips
@@ -297,9 +335,15 @@ def recognise(
     as_own = dict(name=own.name, language=own.language) if own else dict(name=called or re.sub(r'_wav$', '', Path(os.path.abspath(folder)).name))
     if own and own.understands(files) > .5 and not (own.table and listed is AUDFORMAT): return own
     if listed: return replace(listed, **as_own)
-    for c in CORPORA.values():
-        if c.understands(files) >= .9: return c
-    return replace(REFERENCE, **as_own) if REFERENCE.understands(files) > .5 else None
+    shares = {c: share for c in CORPORA if (share := CORPORA[c].understands(files)) >= .9}
+    best = [c for c, share in shares.items() if share == max(shares.values())]
+    if len(best) > 1:
+        raise CorpusError(f'could be {" or ".join(best)} by the names of its files', file=folder,
+            value=files[0].name, remedy='Name its folder after the right one, or add a '
+                                        'metadata.csv (file, emotion, speaker)')
+    if best: return CORPORA[best[0]]
+    is_reference = REFERENCE.understands(files) > .5 and len(_datasets(REFERENCE, files)) == 1
+    return replace(REFERENCE, **as_own) if is_reference else None
 
 # %% ../nbs/10_corpora.ipynb #351af4f9
 REPORT = ('file', 'corpus', 'problem', 'detail', 'left_out')
@@ -381,6 +425,16 @@ def _told_others(corpus:Corpus, folder)->list: # at most one row of the report
     if not (others := _other_files(folder)): return []
     return [_problem(folder, corpus.name, 'not audio', count_endings(others), left_out=False)]
 
+def _told_reference(corpus:Corpus, folder, files)->list: # at most one row of the report
+    "How names were read that have the reference layout, if the dataset in them is not the corpus."
+    if corpus.pattern != REFERENCE.pattern: return []
+    datasets = _datasets(corpus, files)
+    if plain_word(corpus.name) in datasets: return []
+    speakers = sorted({g['speaker'] for f in files if (g := corpus.parse(f))})
+    detail = (f'names are emotion_dataset_speaker_name: dataset {", ".join(sorted(datasets))}, '
+              f'{len(speakers)} speakers, such as {speakers[0]}')
+    return [_problem(folder, corpus.name, 'read as', detail, left_out=False)]
+
 def _told_empty(folder)->list: # rows of the report: subfolders that hold files, but no audio
     subs = sorted(p for p in Path(folder).iterdir() if p.is_dir() and not p.name.startswith('.'))
     found = [(p, others) for p in subs if not audio_files(p)[0] and (others := _other_files(p))]
@@ -388,9 +442,12 @@ def _told_empty(folder)->list: # rows of the report: subfolders that hold files,
 
 # %% ../nbs/10_corpora.ipynb #a11ba209
 def _apart(a:str, b:str)->tuple: # two relative paths → the folders in which they differ
-    a, b = a.split('/'), b.split('/')
+    a, b, above = a.split('/'), b.split('/'), []
+    while a[0] == b[0] and len(a) > 1 and len(b) > 1: # `x/y.wav`, `x/x/y.wav`: `x` holds `x/x`
+        above.append(a.pop(0))
+        b.pop(0)
     while a and b and a[-1] == b[-1]: a.pop(), b.pop()
-    return '/'.join(a), '/'.join(b)
+    return '/'.join(above + a), '/'.join(above + b)
 
 def _equal(a, b)->bool: # files with the same bytes; one that cannot be read equals none
     try: return a.stat().st_size == b.stat().st_size and hash_file(a) == hash_file(b)
@@ -502,15 +559,16 @@ def _read_corpus(
         problems += _told_copies(corpus, folder, files, copies)
         files = [f for f in files if f not in copies]
     files, doubles = _one_form_each(corpus, folder, files, table)
-    problems += doubles + _told_others(corpus, folder)
+    problems += doubles + _told_others(corpus, folder) + _told_reference(corpus, folder, files)
     inside = {f: f.relative_to(folder).as_posix() for f in files}
     where, unclear = _locate(table, list(inside.values())) if table is not None else ({}, {})
     synthetic = (Path(folder)/'SYNTHETIC').exists() # the marker that made-up speech carries
+    ambiguous = _db_ambiguous(folder)
     for f in files:
         g = corpus.parse(f)
         if g is None: problems.append(_problem(f, corpus.name, 'unknown name', f'not like {corpus.example}')); continue
         if table is not None: g |= table.get(where.get(inside[f]), {})
-        why = corpus.why_skip(g)
+        why = 'annotators disagree' if inside[f] in ambiguous else corpus.why_skip(g)
         if why: problems.append(_problem(f, corpus.name, why)); continue
         if not g.get('emotion'):
             problems.append(_problem(f, corpus.name, 'no label', 'its label is empty' if inside[f] in where else 'not in the list of labels'))
@@ -537,7 +595,7 @@ def _check_speakers(manifest):
     spellings = defaultdict(list)
     for (corpus, speaker), n in clips.items():
         own = speaker.removeprefix(f'{corpus}/')
-        if own.strip().lower() in _NOBODY:
+        if _is_nobody(own):
             raise CorpusError(f'{n} clips of {corpus} have no speaker', file=first[speaker], value=own,
                 remedy='Each clip needs one: parts of a split must not share a speaker. Add it, or leave the clip out')
         spellings[corpus, _one_spelling(own)].append((own, n, speaker))

@@ -372,7 +372,10 @@ def _each_probability(self:Recognizer, clips, pictures): # as `probabilities` ro
         if len(clips) == 1: return [e]
         return [self._each_probability([y], [p])[0] for y, p in zip(clips, pictures)]
 
-def _name_of(source): return str(source) if isinstance(source, (str, os.PathLike)) else str(getattr(source, 'name', 'array'))
+def _name_of(source): # of a file that is open by its number the number says nothing, nor does the name of a Series
+    if isinstance(source, (str, os.PathLike)): return str(source)
+    name = None if is_samples(source) else getattr(source, 'name', None)
+    return str(name) if isinstance(name, (str, os.PathLike)) else 'array'
 
 def _failed(e, name): # any exception over one clip → an `AudioError` that names it
     if not isinstance(e, AudioError): return AudioError(f'cannot be used: {type(e).__name__} {str(e)[:200]}', name, remedy='Leave it out; please report this')

@@ -220,6 +220,7 @@ def demo(
 
     Example: `speaker-vgg-cct demo -m model.svc`"""
     import tempfile
-    from speaker_vgg_cct.demo import make_page, serve, write_examples
+    from speaker_vgg_cct.demo import check_host, make_page, serve, write_examples
+    check_host(host)
     hear = recogniser(model, device, 'torch', enrol) # the page looks into the network
     with tempfile.TemporaryDirectory() as folder: examples = write_examples(folder, hear.classes); serve(make_page(hear, examples), host, port, examples=examples)

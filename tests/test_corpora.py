@@ -67,6 +67,89 @@ def test_reference_layout_of_real_clips(shared, tmp_path):
     assert sorted(zip(labels.emotion, labels.speaker)) == sorted((r['emotion'], f"EMOVO/{r['speaker']}") for r in rows)
 
 
+def empty_clips(folder, names):
+    folder.mkdir(parents=True)
+    for name in names: (folder/f'{name}.wav').touch()
+    return folder
+
+
+BANGLA = [f'03-01-{e}-01-{s}-{r}-{n:02}' for e in ('01', '03', '05') for s in ('01', '03')
+          for r in ('01', '03') for n in (1, 34)]
+
+
+@pytest.mark.parametrize('called', ['BanglaSER', 'downloads'])
+def test_banglaser_is_not_ravdess(tmp_path, called):
+    labels, report = read_labels(empty_clips(tmp_path/called, BANGLA))
+    assert not len(report)
+    assert set(labels.corpus) == {'BANGLASER'} and set(labels.language) == {'bn'}
+    code = labels['clip'].str.extract('/03-01-(..)')[0]
+    assert dict(zip(code, labels.emotion)) == {'01': 'happy', '03': 'anger', '05': 'neutral'}
+    genders = dict(zip(labels.speaker, labels.gender))
+    assert genders == {'BANGLASER/01': 'male', 'BANGLASER/34': 'female'}
+
+
+def test_names_that_two_corpora_have_are_asked(tmp_path):
+    names = [f'03-01-{e}-01-02-01-{n:02}' for e in ('01', '03', '05') for n in (1, 2)]
+    folder = empty_clips(tmp_path/'downloads', names)
+    with pytest.raises(CorpusError, match='could be RAVDESS or BANGLASER.*Name its folder'):
+        read_labels(folder)
+    meanings = {'RAVDESS': ['neutral', 'happy', 'anger'],
+                'BanglaSER': ['happy', 'anger', 'neutral']}
+    for name, meaning in meanings.items():
+        folder = folder.rename(tmp_path/name)
+        labels, _ = read_labels(folder)
+        assert labels.sort_values('path').emotion.tolist() == [e for e in meaning for _ in range(2)]
+    (folder/'03-01-08-01-02-01-02.wav').touch() # an emotion of RAVDESS only
+    assert list(find_corpora(folder.rename(tmp_path/'again'))) == ['RAVDESS']
+
+
+def test_mesd_is_not_the_reference_layout(tmp_path):
+    names = [f'{e}_{v}_{w}' for e in ('Anger', 'Happiness', 'Neutral') for v in 'FMC'
+             for w in ('A_tarde', 'B_a_veces')]
+    labels, report = read_labels(empty_clips(tmp_path/'downloads', names))
+    assert not len(report) and set(labels.corpus) == {'MESD'} and set(labels.language) == {'es'}
+    genders = dict(zip(labels.speaker, labels.gender))
+    assert genders == {'MESD/F': 'female', 'MESD/M': 'male', 'MESD/C': None}
+
+
+EMODB2 = """name: emodb
+languages: [deu]
+schemes:
+  emotion: {dtype: str}
+  speaker: {dtype: int}
+tables:
+  files: {type: filewise, columns: {speaker: {scheme_id: speaker}}}
+  emotion.categories.ambiguous: {type: filewise, columns: {emotion: {scheme_id: emotion}}}
+  emotion.categories.desired: {type: filewise, columns: {emotion: {scheme_id: emotion}}}
+"""
+
+
+@pytest.mark.parametrize('called', ['emodb', '2f8a'])
+def test_emodb_2_is_its_speech_with_agreement(tmp_path, called):
+    names = ['03a01Fa', '08b02Wc', '09a05Nb']
+    for sub in ('wav', 'laryngo'): empty_clips(tmp_path/called/sub, names)
+    (tmp_path/called/'db.yaml').write_text(EMODB2)
+    (tmp_path/called/'db.files.csv').write_text('file,speaker\nwav/03a01Fa.wav,3\n')
+    ambiguous = tmp_path/called/'db.emotion.categories.ambiguous.csv'
+    desired = ambiguous.with_stem('db.emotion.categories.desired')
+    ambiguous.write_text('file,emotion\nwav/09a05Nb.wav,neutral\n')
+    desired.write_text('file,emotion\nwav/03a01Fa.wav,happiness\nwav/09a05Nb.wav,neutral\n')
+    labels, report = read_labels(tmp_path)
+    assert labels['clip'].tolist() == ['EMODB/03a01Fa', 'EMODB/08b02Wc']
+    assert labels.path.str.contains('/wav/').all()
+    assert report.problem.value_counts().to_dict() == {'laryngogram': 3, 'annotators disagree': 1}
+
+
+def test_the_reference_layout_names_one_dataset(tmp_path):
+    several = empty_clips(tmp_path/'several', ['Anger_x_1_a', 'Happy_y_1_b', 'Sad_x_2_c'])
+    with pytest.raises(CorpusError, match='in a layout that is known'): read_labels(several)
+    one = empty_clips(tmp_path/'mine', ['Anger_kes_1_a', 'Happy_kes_1_b', 'Sad_kes_2_c'])
+    labels, report = read_labels(one)
+    assert report.problem.tolist() == ['read as'] and not report.left_out.any()
+    assert 'dataset kes, 2 speakers, such as 1' in report.detail[0]
+    assert sorted(set(labels.speaker)) == ['mine/1', 'mine/2']
+
+
 @pytest.mark.parametrize('name', CORPORA)
 def test_metadata_csv_of_real_corpora(shared, tmp_path, name):
     "The same labels once more through metadata.csv, from a folder whose file names say nothing."
@@ -143,7 +226,9 @@ def test_a_speaker_in_two_spellings_is_refused(tmp_path, one, other):
     refused(root, f"'{one}' in 4 clips", f"'{other}' in 4 clips")
 
 
-@pytest.mark.parametrize('nobody', ['nan', 'NaN', 'unknown', 'Unknown', 'none', 'n/a', 'N/A', 'null', '?', ''])
+@pytest.mark.parametrize('nobody', ['nan', 'NaN', 'unknown', 'Unknown', 'none', 'n/a', 'N/A', 'null', '?', '',
+                                    'NA', 'N.A.', '<unk>', 'UNK', '??', '--', 'undefined', 'Unknown speaker',
+                                    'not known', 'anonymous', '-1'])
 def test_an_unknown_speaker_is_no_speaker(tmp_path, nobody):
     root = corpus(tmp_path, lambda t: t.assign(speaker=[nobody, *t.speaker[1:]]))
     refused(root, 'metadata.csv', 'no speaker', f'line 2: {nobody or "empty"}')
@@ -174,6 +259,19 @@ def test_a_tree_that_is_there_twice_is_read_once(tmp_path, inner):
     manifest, report = read_corpora(root, jobs=1)
     assert len(manifest) == 16 and not manifest.path.str.contains(f'mine/{inner}').any()
     assert (report.problem == 'copy').sum() == 16 and told(report, 'there twice') == [f'16 files equal those of the same names in {root}/mine, each is read once']
+
+
+def test_a_folder_within_one_of_the_same_name_is_named(tmp_path):
+    folder = tmp_path/'TESS'/'TESS set'
+    for n, word in enumerate(('angry', 'sad')):
+        for at in (folder/'OAF', folder/'TESS set'/'OAF'):
+            at.mkdir(parents=True, exist_ok=True)
+            sf.write(at/f'OAF_back_{word}.wav', np.random.default_rng(n).normal(0, .1, 6400), 16000)
+    labels, report = read_labels(tmp_path)
+    assert len(labels) == 2
+    says = f'2 files equal those of the same names in {folder}, each is read once'
+    assert told(report, 'there twice') == [says]
+    assert report.file[report.problem == 'there twice'].tolist() == [str(folder/'TESS set')]
 
 
 def test_ravdess_in_a_second_folder_is_read_once(tmp_path):

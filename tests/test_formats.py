@@ -213,3 +213,65 @@ def test_ffmpeg_is_loaded_when_it_is_needed(tmp_path):
     code = "import sys; from speaker_vgg_cct.audio import load_audio; load_audio(sys.argv[1]); print('av' in sys.modules)"
     done = subprocess.run([sys.executable, '-c', code, str(tmp_path/'a.wav')], capture_output=True, text=True)
     assert done.stdout.strip() == 'False', done.stderr
+
+
+CUT_BY_SNDFILE = {  # name: (format, subtype)
+    'a.au': ('AU', 'PCM_16'), 'a.caf': ('CAF', 'PCM_16'), 'a.w64': ('W64', 'PCM_16'),
+    'rf64.wav': ('RF64', 'PCM_16'), 'a.voc': ('VOC', 'PCM_16'), 'a.nist': ('NIST', 'PCM_16'),
+    'a.mp3': ('MP3', 'MPEG_LAYER_III'), 'a.ogg': ('OGG', 'VORBIS'), 'a.opus': ('OGG', 'OPUS'),
+}
+
+
+@pytest.mark.parametrize('name', [*CUT_BY_SNDFILE, 'a.avi'])
+def test_a_missing_end_is_refused_where_the_file_says_its_length(tmp_path, name):
+    whole = tmp_path/name
+    if name in CUT_BY_SNDFILE:
+        form, subtype = CUT_BY_SNDFILE[name]
+        sf.write(whole, np.tile(VOICE, 4), 16000, format=form, subtype=subtype)
+    else:
+        encode(whole, 'avi', 'pcm_s16le', 16000, channels=(np.tile(VOICE, 4),))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', AudioNote)
+        assert len(load_audio(whole)) == pytest.approx(4*len(VOICE), abs=3000)
+    data = whole.read_bytes()
+    data = data[:len(data)*6//10]
+    whole.write_bytes(data)
+    for read in (load_audio, lambda f: list(audio_blocks(f, 1))):
+        with pytest.raises(AudioError, match='is cut short'): read(whole)
+        with pytest.raises(AudioError, match='is cut short'): read(io.BytesIO(data))
+
+
+@pytest.mark.parametrize('subtype', ['VORBIS', 'OPUS'])
+def test_an_ogg_without_its_last_page_is_read_with_a_note(tmp_path, subtype):
+    file = tmp_path/'a.ogg'
+    sf.write(file, np.tile(VOICE, 4), 16000, format='OGG', subtype=subtype)
+    data = file.read_bytes()
+    file.write_bytes(data[:data.rindex(b'OggS')])
+    with pytest.warns(AudioNote, match='a.ogg: its end is not marked'): y = load_audio(file)
+    assert len(VOICE) < len(y) < 4*len(VOICE)
+
+
+def mp3_of_variable_bit_rate(path, y, header):
+    with av.open(str(path), 'w', options={'write_xing': str(int(header)), 'id3v2_version': '0'}) as file:
+        track = file.add_stream('libmp3lame', rate=16000, layout='mono')
+        track.codec_context.qscale = True  # variable bit rate
+        n = 576
+        turn = av.AudioResampler('fltp', 'mono', 16000, frame_size=n)
+        frame = av.AudioFrame.from_ndarray(y[None].astype(np.float32), 'flt', 'mono')
+        frame.sample_rate = 16000
+        for out in (*turn.resample(frame), *turn.resample(None)): file.mux(track.encode(out))
+        file.mux(track.encode(None))
+    return path
+
+
+@pytest.mark.parametrize('header', [True, False])
+@pytest.mark.parametrize('silence_at', [0, 1])
+def test_an_mp3_of_variable_bit_rate_is_read_to_its_end(tmp_path, header, silence_at):
+    "Without a header its length is not known, and an estimate from the first frame is wrong."
+    parts = [np.tile(VOICE, 4)]
+    parts.insert(silence_at, np.zeros(160000, np.float32))
+    y = np.concatenate(parts)
+    file = mp3_of_variable_bit_rate(tmp_path/'a.mp3', y, header)
+    assert len(load_audio(file)) == pytest.approx(len(y), abs=3000)
+    assert sum(map(len, audio_blocks(file, 1))) == pytest.approx(len(y), abs=3000)
+    assert len(load_audio(io.BytesIO(file.read_bytes()))) == pytest.approx(len(y), abs=3000)

@@ -42,6 +42,13 @@ def test_arrays_of_every_kind_say_the_same(hear, file):
     assert isinstance(hear(pd.Series([str(file)]*2)), list)
 
 
+def test_samples_have_no_name_of_a_file(hear):
+    torch = pytest.importorskip('torch')
+    for y in (pd.Series(Y), pd.Series(Y, name=0), torch.tensor(Y), Y.tolist()):
+        assert hear(y, sr=16000).source == 'array'
+    with pytest.raises(AudioError, match='^array: is silent'): hear(0*pd.Series(Y), sr=16000)
+
+
 def test_open_files_wherever_they_stand(hear, file):
     plain, data = hear(file), file.read_bytes()
     with open(file, 'rb') as f:

@@ -213,11 +213,27 @@ def test_two_folders_of_one_name_share_nothing(tmp_path):
 @pytest.mark.parametrize('verb, wrong, said', [('report', ['--preset', 'qick'], "Did you mean 'quick'"), ('report', ['--task', '5'], 'unknown task'), ('report', ['--encoder', 'resemblizer'], "Did you mean 'resemblyzer'"),
     ('report', ['--balance', 'x'], 'unknown balance'), ('report', ['--opt', 'adamww'], "Did you mean 'adamw'"), ('report', ['--test-corpora', 'SYNTH_D'], 'unknown test corpus'), ('report', ['--seeds', 'x'], 'seeds are whole numbers'),
     ('report', ['--augmentation', 'loudd'], "Did you mean 'loud'"), ('report', ['--encoder', 'vggvox'], 'needs a weights file'), ('report', ['--weights', 'none.pt', '--encoder', 'campplus'], 'no such file'), ('report', ['--device', 'gpu7'], 'device cannot be used'),
-    ('experiment', ['--test-corpus', 'SYNTH_D'], 'unknown test corpus'), ('study', ['--test-corpora', 'SYNTH_D'], 'unknown test corpus'), ('bundle', ['--preset', 'qick'], "Did you mean 'quick'")])
+    ('experiment', ['--test-corpus', 'SYNTH_D'], 'unknown test corpus'), ('study', ['--test-corpora', 'SYNTH_D'], 'unknown test corpus'), ('bundle', ['--preset', 'qick'], "Did you mean 'quick'"),
+    ('study', ['--device', 'gpu7'], 'device cannot be used'), ('study', ['--systems', 'none.yaml'], 'there is no such file'),
+    ('rerun', ['any', '--device', 'gpu7'], 'device cannot be used'), ('demo', ['--host', '999.9.9.9'], 'cannot be served')])
 def test_a_typing_error_is_told_before_anything_is_made(tmp_path, monkeypatch, verb, wrong, said):
     "Not even the synthetic corpora are built."
     monkeypatch.chdir(tmp_path)
     r = CliRunner().invoke(app, [verb, *wrong])
+    assert r.exit_code == 1 and said in ' '.join(r.stderr.split()) and not (tmp_path/'output').exists()
+
+
+@pytest.mark.parametrize('wrong, said', [
+    (['--task', '9'], 'unknown task'), (['--balance', 'x'], 'unknown balance'),
+    (['--augmentation', 'loudd'], "Did you mean 'loud'"), (['--validation', '1.5'], 'between 0 and 1'),
+    (['--train-corpora', 'SYNTH_Z'], 'unknown training corpus'), (['--test-corpus', 'x'], 'unknown test corpus'),
+])
+def test_a_wrong_split_is_told_before_audio_is_read(tmp_path, monkeypatch, wrong, said):
+    monkeypatch.chdir(tmp_path)
+    for name in ('SYNTH_A', 'SYNTH_B'):
+        (tmp_path/'datasets'/name).mkdir(parents=True)
+        (tmp_path/'datasets'/name/'anger_x_1_a.wav').write_bytes(b'no sound') # reading it would be told
+    r = CliRunner().invoke(app, ['split', '--test-corpus', 'SYNTH_A', *wrong])
     assert r.exit_code == 1 and said in ' '.join(r.stderr.split()) and not (tmp_path/'output').exists()
 
 
