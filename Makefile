@@ -30,6 +30,10 @@ INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt -e
 # Numba, which librosa uses, compiles on first use into a cache on disk; processes that fill it at once, as tests do, can crash (numba issue 10128).
 WARM    := $(BIN)/python -c 'import librosa as l, numpy as np; l.effects.trim(l.effects.pitch_shift(np.sin(np.arange(16000, dtype="f")), sr=16000, n_steps=2))'
 
+# Tests run two at a time, so each has one thread, and joblib starts no processes of its own unless a test names their number:
+# each would import PyTorch first, which takes longer than its share of the few clips of a test.
+ONE_CORE := OMP_NUM_THREADS=1 LOKY_MAX_CPU_COUNT=1 PYTHONFAULTHANDLER=1
+
 .PHONY: report test test-slow reliability bench site readme lab env campplus export-check clean help
 .DEFAULT_GOAL := help
 
@@ -38,9 +42,8 @@ report: $(ENV) ## run every held-out corpus and render a site in OUT: CORPORA= P
 		$(if $(PRESET),--preset '$(PRESET)') $(if $(TASK),--task '$(TASK)') $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(JOBS),--jobs '$(JOBS)')
 
 test: $(ENV) export-check ## check that notebooks and modules agree, then run the tests of both
-	@# two at a time, so one thread each: more would only wait for each other
-	OMP_NUM_THREADS=1 PYTHONFAULTHANDLER=1 $(BIN)/nbdev_test --n_workers 2 --timing
-	OMP_NUM_THREADS=1 PYTHONFAULTHANDLER=1 $(BIN)/pytest -q -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder --durations 20 tests
+	$(ONE_CORE) $(BIN)/nbdev_test --n_workers 2 --timing
+	$(ONE_CORE) $(BIN)/pytest -q -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder --durations 20 tests
 
 test-slow: $(ENV) ## run the tests that take a minute or more
 	OMP_NUM_THREADS=1 PYTHONFAULTHANDLER=1 $(BIN)/pytest -q -m slow -n 2 --dist loadfile --no-loadscope-reorder tests

@@ -130,10 +130,11 @@ def run_panels(
     "Confusion matrices and, below them, the learning curves on validation speakers; returns the figure, None if no run has any."
     found = [(r, *a) for r, a in ((r, load_aggregates(r, results)) for r in runs.to_dict('records')) if a]
     if not found: return None
-    fig, axes = plt.subplots(2, len(found), figsize=(2.9*len(found), 5), dpi=80, squeeze=False, height_ratios=(3, 2), layout='constrained')
+    fig, axes = plt.subplots(2, len(found), figsize=(2.9*len(found), 5), dpi=80, squeeze=False, height_ratios=(3, 2))
     for (row, counts, curve), (above, below) in zip(found, axes.T):
         plot_confusion(counts.to_numpy(), list(counts), f"{row['test_corpus']}, seed {row['seed']}", above)
         below.plot(curve.epoch + 1, curve.eval_uar); below.set(xlabel='epoch', ylim=(0, 100), ylabel='validation UAR, %' if below is axes[1, 0] else '')
+    fig.set_layout_engine('constrained') # last: each heat map draws the whole figure
     return fig
 
 # %% ../nbs/80_report.ipynb #26ff2856

@@ -48,7 +48,7 @@ def cli(*args, status=0, cwd=ROOT):
 
 @pytest.fixture(scope='module')
 def corpora(tmp_path_factory):
-    return build(tmp_path_factory.mktemp('corpora')/'small', sentences=2)
+    return build(tmp_path_factory.mktemp('corpora')/'small', sentences=1)
 
 
 # stands for `python -m venv .venv`: what it makes runs the modules of the checkout in the environment of the tests
@@ -280,7 +280,7 @@ def test_a_projection_that_saw_the_test_corpus_is_marked(corpora, tmp_path):
 
 def test_an_error_in_the_notebook_is_the_commands(corpora, tmp_path):
     build(tmp_path/'one', corpora=('SYNTH_A',), sentences=1, jobs=1) # nothing is left to train on
-    shown = cli('experiment', '--test-corpus', 'SYNTH_A', '--corpora', tmp_path/'one', '--out', tmp_path, status=1)
+    shown = cli('experiment', '--test-corpus', 'SYNTH_A', '--corpora', tmp_path/'one', '--out', tmp_path, '--jobs', 1, status=1)
     assert 'error: ' in shown and 'SplitError' in shown and 'Traceback' not in shown
     assert not list(tmp_path.rglob('runs.csv')) and list(tmp_path.rglob('*.failed.ipynb'))
 
