@@ -160,8 +160,12 @@ def samples_of(
     sr:int=None, # Hz, of samples that do not come with their rate
 )->np.ndarray: # float32 [samples], 16 kHz
     "The samples of what was given; raises `AudioError`, for samples without a rate or with an impossible one `ConfigError`."
-    if not is_samples(source) and (both := _with_rate(source)): source, sr = both
-    elif not is_samples(source): return load_audio(source)
+    if not is_samples(source):
+        if not (pair := _with_rate(source)): return load_audio(source)
+        source, own = pair
+        if sr is not None and sr != own:
+            raise ConfigError('two sampling rates for one array', value=f'{own} and sr={sr}', remedy='Give one of them')
+        sr = own
     if sr is None: raise ConfigError('an array needs its sampling rate', remedy='recognizer(array, sr=48000)')
     return to_mono(source, check_rate(sr, ConfigError))
 
