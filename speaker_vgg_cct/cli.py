@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CorporaDir', 'Words', 'PRESETS', 'Given', 'Out', 'Jobs', 'Backend', 'Address', 'PANELS', 'ABOUT', 'Classes',
            'Dataset', 'Features', 'Corpora', 'Task', 'Preset', 'Results', 'Augmentation', 'Balance', 'told',
-           'elsewhere', 'corpora', 'spectrograms', 'embeddings', 'split', 'export', 'config_option', 'with_config',
-           'train', 'eval_', 'run_experiment', 'own_folder', 'places', 'check_split_options', 'check_options',
+           'elsewhere', 'corpora', 'spectrograms', 'embeddings', 'check_split_options', 'split', 'export',
+           'config_option', 'with_config', 'train', 'eval_', 'run_experiment', 'own_folder', 'places', 'check_options',
            'experiment', 'report', 'study', 'rerun', 'pretrain', 'bundle', 'latency', 'cost', 'bench', 'robustness']
 
 # %% ../nbs/90_cli.ipynb #84c6eb68
@@ -195,6 +195,30 @@ def embeddings(
         typer.echo(f'voices drawn in {out/"PCA_subjects_embedding_plot.png"}')
 
 # %% ../nbs/90_cli.ipynb #451585eb
+def _corpus_names(corpora):
+    "The names of the corpora in a folder, or of the synthetic ones; no audio is read."
+    from speaker_vgg_cct.corpora import find_corpora
+    from speaker_vgg_cct.synth import RECORDINGS
+    return sorted(find_corpora(Path(corpora).expanduser())) if corpora else sorted(RECORDINGS)
+
+def _named_corpora(names, corpora, what, everything='all'):
+    "The corpora that an option names, divided by commas; raises `ConfigError` for one that is not there."
+    known = _corpus_names(corpora)
+    if names == everything: return known
+    return [choose(c.strip(), known, f'{what} corpus', file=corpora) for c in names.split(',')]
+
+def check_split_options(task, augmentation, balance, validation):
+    "Raises `ConfigError` for options that `split.make_split` would refuse."
+    from speaker_vgg_cct.augment import parse_kinds
+    from speaker_vgg_cct.core import get_task
+    from speaker_vgg_cct.split import BALANCES
+    get_task(task)
+    parse_kinds(augmentation)
+    choose(balance, BALANCES, 'balance')
+    if not 0 < validation < 1:
+        raise ConfigError('the share of validation speakers must lie between 0 and 1', value=validation,
+                          remedy='Try 0.25')
+
 @verb
 def split(
     test_corpus:Annotated[str, typer.Option(help='The corpus to hold out; none: all corpora train')],
@@ -470,36 +494,12 @@ def places(corpora, out, results, preset)->tuple: # the corpora, their folder in
     from speaker_vgg_cct.synth import build
     return build(out/'corpora'), out, results, preset or 'small'
 
-def _corpus_names(corpora):
-    "The names of the corpora in a folder, or of the synthetic ones; no audio is read."
-    from speaker_vgg_cct.corpora import find_corpora
-    from speaker_vgg_cct.synth import RECORDINGS
-    return sorted(find_corpora(Path(corpora).expanduser())) if corpora else sorted(RECORDINGS)
-
-def _named_corpora(names, corpora, what, everything='all'):
-    "The corpora that an option names, divided by commas; raises `ConfigError` for one that is not there."
-    known = _corpus_names(corpora)
-    if names == everything: return known
-    return [choose(c.strip(), known, f'{what} corpus', file=corpora) for c in names.split(',')]
-
 def _numbers(seeds):
     "Seeds divided by commas, each once."
     try: found = list(dict.fromkeys(int(s) for s in seeds.split(',')))
     except ValueError: found = [-1]
     if min(found) >= 0: return found
     raise ConfigError('seeds are whole numbers, 0 or more, divided by commas', value=seeds, remedy='--seeds 0,1,2')
-
-def check_split_options(task, augmentation, balance, validation):
-    "Raises `ConfigError` for options that `split.make_split` would refuse."
-    from speaker_vgg_cct.augment import parse_kinds
-    from speaker_vgg_cct.core import get_task
-    from speaker_vgg_cct.split import BALANCES
-    get_task(task)
-    parse_kinds(augmentation)
-    choose(balance, BALANCES, 'balance')
-    if not 0 < validation < 1:
-        raise ConfigError('the share of validation speakers must lie between 0 and 1', value=validation,
-                          remedy='Try 0.25')
 
 def check_options(
     preset, options:dict, # of `train.load_config`
