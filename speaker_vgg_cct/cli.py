@@ -11,7 +11,7 @@ __all__ = ['CorporaDir', 'Words', 'PRESETS', 'Given', 'Out', 'Jobs', 'Backend', 
 
 # %% ../nbs/90_cli.ipynb #84c6eb68
 import inspect, re, shlex, shutil, sys, tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import partial, wraps
 from pathlib import Path
@@ -22,7 +22,7 @@ from fastcore.docments import docments
 from tqdm import tqdm
 
 from .config import FILES, Config, kinds, weights_path
-from .core import ConfigError, SVCError, StoreError, atomic, choose, digest, hash_file, in_parallel, project_root, this_program, write_text
+from .core import ConfigError, CorpusError, SVCError, StoreError, atomic, choose, digest, hash_file, in_parallel, project_root, this_program, write_text
 from .use import SELDOM, VERBS, Device, app, verb
 
 # %% ../nbs/90_cli.ipynb #7c9b977e
@@ -241,8 +241,10 @@ def split(
     from speaker_vgg_cct.data import speakers_of
     from speaker_vgg_cct.split import describe_shared, make_split, save_split, split_notes
     check_split_options(task, augmentation, balance, validation)
-    if test_corpus != 'none': _named_corpora(test_corpus, corpora, 'test')
-    names = train_corpora if train_corpora == 'all' else _named_corpora(train_corpora, corpora, 'training')
+    with suppress(CorpusError): # reading the corpora reports what is wrong with them
+        if test_corpus != 'none': _named_corpora(test_corpus, corpora, 'test')
+        if train_corpora != 'all': _named_corpora(train_corpora, corpora, 'training')
+    names = train_corpora if train_corpora == 'all' else [c.strip() for c in train_corpora.split(',')]
     table = _marked(corpora, out, task, jobs, labels)
     s = make_split(table, None if test_corpus == 'none' else test_corpus, task, names, validation, augmentation, balance, seed)
     shared = check(full_audit(s, table, out/'features', jobs=jobs)) # before anything is written

@@ -327,9 +327,10 @@ def test_no_usable_clip_and_no_clip_are_reported(tmp_path):
     for f in (root/'mine'/'audio').iterdir(): sf.write(f, np.zeros(6400), 16000)
     (tmp_path/'none').mkdir()
     for at, what in ((root, 'silent: 16'), (tmp_path/'none', 'no corpus')):
-        r = CliRunner().invoke(app, ['split', '--corpora', str(at), '--test-corpus', 'x', '--out', str(tmp_path/'out'), '--jobs', '1'])
+        out = tmp_path/f'out-{at.name}'
+        r = CliRunner().invoke(app, ['split', '--corpora', str(at), '--test-corpus', 'mine', '--out', str(out), '--jobs', '1'])
         assert r.exit_code == 1 and what in r.output, r.output
-        assert len(pd.read_csv(tmp_path/'out'/'integrity.csv'))
+        assert len(pd.read_csv(out/'integrity.csv'))
 
 
 WORDS = {'codes': 'ang hap neu sad', 'upper case': 'ANGRY HAPPINESS NEUTRAL SADNESS', 'German': 'Ärger fröhlich neutral Trauer', 'Italian': 'rabbia gioia neutro tristezza', 'French': 'colère joie neutre tristesse', 'Spanish': 'enojo alegría neutral tristeza'}

@@ -212,7 +212,7 @@ def test_two_folders_of_one_name_share_nothing(tmp_path):
 
 @pytest.mark.parametrize('verb, wrong, said', [('report', ['--preset', 'qick'], "Did you mean 'quick'"), ('report', ['--task', '5'], 'unknown task'), ('report', ['--encoder', 'resemblizer'], "Did you mean 'resemblyzer'"),
     ('report', ['--balance', 'x'], 'unknown balance'), ('report', ['--opt', 'adamww'], "Did you mean 'adamw'"), ('report', ['--test-corpora', 'SYNTH_D'], 'unknown test corpus'), ('report', ['--seeds', 'x'], 'seeds are whole numbers'),
-    ('report', ['--augmentation', 'loudd'], "Did you mean 'loud'"), ('report', ['--encoder', 'vggvox'], 'needs a weights file'), ('report', ['--weights', 'none.pt', '--encoder', 'campplus'], 'no such file'), ('report', ['--device', 'gpu7'], 'device cannot be used'),
+    ('report', ['--augmentation', 'loudd'], "Did you mean 'loud'"), ('report', ['--preset', 'quick', '--encoder', 'vggvox'], 'needs a weights file'), ('report', ['--preset', 'quick', '--weights', 'none.pt', '--encoder', 'campplus'], 'no such file'), ('report', ['--device', 'gpu7'], 'device cannot be used'),
     ('experiment', ['--test-corpus', 'SYNTH_D'], 'unknown test corpus'), ('study', ['--test-corpora', 'SYNTH_D'], 'unknown test corpus'), ('bundle', ['--preset', 'qick'], "Did you mean 'quick'"),
     ('study', ['--device', 'gpu7'], 'device cannot be used'), ('study', ['--systems', 'none.yaml'], 'there is no such file'),
     ('rerun', ['any', '--device', 'gpu7'], 'device cannot be used'), ('demo', ['--host', '999.9.9.9'], 'cannot be served')])
