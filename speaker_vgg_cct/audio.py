@@ -476,7 +476,7 @@ class _FFmpeg:
         self.frames = round(self.says * self.rate) if self.says else None
 
     def check_whole(self):  # of other containers the end of the file tells
-        with _reading(self.opened and Path(self.opened.name) or self.source) as file:
+        with _reading(self.source) as file:
             _check_bytes(file.seek(0, os.SEEK_END), _said_bytes(file))
 
     def close(self):

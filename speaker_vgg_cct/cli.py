@@ -6,8 +6,9 @@
 __all__ = ['CorporaDir', 'Words', 'PRESETS', 'Given', 'Out', 'Jobs', 'Backend', 'Address', 'PANELS', 'ABOUT', 'Classes',
            'Dataset', 'Features', 'Corpora', 'Task', 'Preset', 'Results', 'Augmentation', 'Balance', 'told',
            'elsewhere', 'corpora', 'spectrograms', 'embeddings', 'check_split_options', 'split', 'export',
-           'config_option', 'with_config', 'train', 'eval_', 'run_experiment', 'own_folder', 'places', 'check_options',
-           'experiment', 'report', 'study', 'rerun', 'pretrain', 'bundle', 'latency', 'cost', 'bench', 'robustness']
+           'config_option', 'with_config', 'train', 'eval_', 'run_experiment', 'own_folder', 'default_preset', 'places',
+           'check_options', 'experiment', 'report', 'study', 'rerun', 'pretrain', 'bundle', 'latency', 'cost', 'bench',
+           'robustness']
 
 # %% ../nbs/90_cli.ipynb #84c6eb68
 import inspect, re, shlex, shutil, sys, tempfile
@@ -208,16 +209,14 @@ def _named_corpora(names, corpora, what, everything='all'):
     return [choose(c.strip(), known, f'{what} corpus', file=corpora) for c in names.split(',')]
 
 def check_split_options(task, augmentation, balance, validation):
-    "Raises `ConfigError` for options that `split.make_split` would refuse."
+    "Raises an error for options that `split.make_split` would refuse."
     from speaker_vgg_cct.augment import parse_kinds
     from speaker_vgg_cct.core import get_task
-    from speaker_vgg_cct.split import BALANCES
+    from speaker_vgg_cct.split import BALANCES, check_share
     get_task(task)
     parse_kinds(augmentation)
     choose(balance, BALANCES, 'balance')
-    if not 0 < validation < 1:
-        raise ConfigError('the share of validation speakers must lie between 0 and 1', value=validation,
-                          remedy='Try 0.25')
+    check_share(validation)
 
 @verb
 def split(
@@ -487,14 +486,19 @@ def own_folder(
     if not (folder/'corpora.txt').exists(): write_text(folder/'corpora.txt', f'{corpora}\n')
     return folder
 
+def default_preset(preset, corpora)->str:
+    "The preset that was asked for, or the default for a folder of corpora or, without one, the synthetic ones."
+    return preset or ('cpu' if corpora else 'small')
+
 def places(corpora, out, results, preset)->tuple: # the corpora, their folder in `out`, the folder of results, the preset
     "Where an experiment reads and writes. Nothing is written outside `out`, unless `results` names another folder."
     if corpora and not Path(corpora).expanduser().is_dir(): raise ConfigError('is no folder', file=corpora, remedy='Name the folder that holds the corpora')
     out = own_folder(out, corpora)
     results = Path(results) if results else out/'results'
-    if corpora: return Path(corpora).expanduser(), out, results, preset or 'cpu'
+    preset = default_preset(preset, corpora)
+    if corpora: return Path(corpora).expanduser(), out, results, preset
     from speaker_vgg_cct.synth import build
-    return build(out/'corpora'), out, results, preset or 'small'
+    return build(out/'corpora'), out, results, preset
 
 def _numbers(seeds):
     "Seeds divided by commas, each once."
@@ -508,7 +512,7 @@ def check_options(
     task='4', augmentation='no_aug', balance='undersampling', validation=.25, # of `split.make_split`
     device='auto',
 ):
-    "Raises `ConfigError` for options that a run would refuse, before corpora are built or audio is read."
+    "Raises an error for options that a run would refuse, before corpora are built or audio is read."
     from speaker_vgg_cct.core import get_task
     from speaker_vgg_cct.speaker import encoder_id
     from speaker_vgg_cct.train import load_config, make_model, pick_device
@@ -533,7 +537,7 @@ def experiment(
     The executed notebook is the report of the run.
 
     Example: `speaker-vgg-cct experiment --test-corpus EMOVO --corpora datasets --seed 1`"""
-    check_options(preset or ('cpu' if corpora else 'small'), options | {'seed': seed}, task, augmentation, balance, validation, device)
+    check_options(default_preset(preset, corpora), options | {'seed': seed}, task, augmentation, balance, validation, device)
     _named_corpora(test_corpus, corpora, 'test', None)
     _named_corpora(train_corpora, corpora, 'train')
     corpora, out, results, preset = places(corpora, out, results, preset)
@@ -563,7 +567,7 @@ def report(
     from speaker_vgg_cct.split import notes_of_splits
     from speaker_vgg_cct.study import System, store_features
     numbers = _numbers(seeds)
-    for seed in numbers: check_options(preset or ('cpu' if corpora else 'small'), options | {'seed': seed}, task, augmentation, balance, validation, device)
+    for seed in numbers: check_options(default_preset(preset, corpora), options | {'seed': seed}, task, augmentation, balance, validation, device)
     names = _named_corpora(test_corpora, corpora, 'test')
     corpora, out, results, preset = places(corpora, out, results, preset)
     split, command = dict(task=task, augmentation=augmentation, balance=balance, validation=validation), told()
@@ -717,7 +721,7 @@ def bundle(
     from speaker_vgg_cct.study import slug, train_cell
     from speaker_vgg_cct.train import load_config
     if run is None:
-        check_options(preset or ('cpu' if corpora else 'small'), {'seed': seed}, device=device)
+        check_options(default_preset(preset, corpora), {'seed': seed}, device=device)
         corpora, out, results, preset = places(corpora, out, results, preset)
         manifest, config = _marked(corpora, out, '4', jobs), load_config(preset, seed=seed); run = out/'bundle'/f'{slug(system)}-{config.hash[:6]}-seed{seed}'
         train_cell(make_split(manifest, None, balance='no_balanced', seed=seed), manifest, config, run, out/'features', device, jobs, system=system)

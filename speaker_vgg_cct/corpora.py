@@ -85,7 +85,7 @@ CORPORA = {c.name: c for c in (
         skip={('channel', 'laryngo'): 'laryngogram'}),
     Corpus('EMOVO', 'it', r'(?P<emotion>[a-z]{3})-(?P<speaker>(?P<gender>[fm])\d)-(?P<sentence>[a-z]\d)', 'dis-f1-b1',
         'Costantini et al. 2014, EMOVO Corpus: an Italian Emotional Speech Database, LREC', _EMOVO, aliases=('emovo',)),
-    Corpus('RAVDESS', 'en', 
+    Corpus('RAVDESS', 'en',
         r'(?P<modality>0[123])-(?P<channel>0[12])-(?P<emotion>\d\d)-0[12]-(?P<sentence>0[12])-0[12]'
         r'-(?P<speaker>[01]\d|2[0-4])', '03-01-06-01-02-01-12',
         'Livingstone & Russo 2018, The Ryerson Audio-Visual Database of Emotional Speech and Song, PLoS ONE 13(5)',

@@ -79,7 +79,7 @@ def check(
     for name in ('speaker_dim', 'late_fusion'):
         if getattr(config, name) and config.model not in SPEAKER_CCTS: raise clash('the model takes no speaker vector', 'Take a speaker_vgg_cct model', name, 'model')
     if config.encoder_drop and '+' not in config.encoder: raise clash('one encoder alone cannot be left out', 'Join several by +, or leave encoder_drop out', 'encoder_drop', 'encoder')
-    if set((config.late_fusion or config.encoder).split('+')) - set(config.encoder.split('+')):
+    if config.late_fusion and not {*config.late_fusion.split('+')} <= {*config.encoder.split('+')}:
         raise clash('late fusion needs an encoder that the model uses', 'Name one or several of those in encoder', 'late_fusion', 'encoder')
     if config.mixes and config.batch_size % 2: raise clash('pairs are mixed, so batch_size must be even', 'Change it by one', 'batch_size', 'mixup', 'cutmix')
     if config.aug_splits == 1 or config.jsd and config.views < 2 and not config.no_aug: raise clash('aug_splits must be at least 2, or 0 without jsd', 'The reference says 3 for jsd', 'aug_splits', 'jsd')
