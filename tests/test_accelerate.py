@@ -17,13 +17,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import speaker_vgg_cct.train as t
+import speaker_vgg_cct.training.loop as t
 from speaker_vgg_cct.core import ConfigError, make_rng
-from speaker_vgg_cct.corpora import read_corpora, save_manifest
-from speaker_vgg_cct.data import ClipData, Store, speakers_of
-from speaker_vgg_cct.split import make_split, save_split
-from speaker_vgg_cct.synth import build
-from speaker_vgg_cct.train import launched, load_config, make_model, train
+from speaker_vgg_cct.data.corpora import read_corpora, save_manifest
+from speaker_vgg_cct.training.dataset import ClipData, Store, speakers_of
+from speaker_vgg_cct.data.split import make_split, save_split
+from speaker_vgg_cct.data.synthetic import build
+from speaker_vgg_cct.training.loop import launched, load_config, make_model, train
 
 TOLERANCE = 1e-5
 STEADY = dict(img_size=48, epochs=3, warmup_epochs=0, batch_size=16, save_graphs=False, attn_drop=0., drop_path=0.) # without dropout, which is each process's own

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from speaker_vgg_cct.analysis import (WAYS, calibration_table, cell_predictions, ensemble, inner_selection, paired_tests, read_cells, selection_table,
+from speaker_vgg_cct.experiments.analysis import (WAYS, calibration_table, cell_predictions, ensemble, inner_selection, paired_tests, read_cells, selection_table,
                                       study_tables)
-from speaker_vgg_cct.compare import compare_systems
+from speaker_vgg_cct.evaluation.statistics import compare_systems
 from speaker_vgg_cct.core import ConfigError, LeakageError, make_rng, write_json
-from speaker_vgg_cct.report import project_root, run_pages, summary_table
+from speaker_vgg_cct.experiments.summary import summary_table
+from speaker_vgg_cct.website.report import project_root, run_pages
 
 CLASSES = np.array(['anger', 'happy', 'sad'])
 FEW = dict(permutations=99, draws=50)

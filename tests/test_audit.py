@@ -7,14 +7,14 @@ import pytest
 import soundfile as sf
 import soxr
 
-from speaker_vgg_cct.audio import SAMPLE_RATE, load_audio, samples_hash
-from speaker_vgg_cct.audit import CHECKS, SAME, Ledger, alike, check, fingerprint, full_audit, ledger_table, mark_recordings, run_ledgers, same_recordings, setting_of
+from speaker_vgg_cct.data.audio import SAMPLE_RATE, load_audio, samples_hash
+from speaker_vgg_cct.training.leakage import CHECKS, SAME, Ledger, alike, check, fingerprint, full_audit, ledger_table, mark_recordings, run_ledgers, same_recordings, setting_of
 from speaker_vgg_cct.core import ConfigError, LeakageError
-from speaker_vgg_cct.corpora import read_corpora
-from speaker_vgg_cct.data import prepare
-from speaker_vgg_cct.spectrogram import PictureParams
-from speaker_vgg_cct.split import describe_shared, make_split, shared_recordings
-from speaker_vgg_cct.synth import build
+from speaker_vgg_cct.data.corpora import read_corpora
+from speaker_vgg_cct.training.dataset import prepare
+from speaker_vgg_cct.features.spectrogram import PictureParams
+from speaker_vgg_cct.data.split import describe_shared, make_split, shared_recordings
+from speaker_vgg_cct.data.synthetic import build
 
 PAIRS = ('train and validation', 'train and test', 'validation and test')
 

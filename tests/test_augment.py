@@ -1,10 +1,11 @@
 "The reference variant against the figures measured on the reference implementation, and what the sound variant promises."
 import numpy as np, pytest
 
-from speaker_vgg_cct.audio import load_audio
-from speaker_vgg_cct.augment import GROUPS, KINDS, VARIANTS, augment_audio, augmented_log_mel, mask_db, mask_region, parse_kinds
+from speaker_vgg_cct.data.audio import load_audio
+from speaker_vgg_cct.config import AUGMENTATION_GROUPS, AUGMENTATIONS, parse_augmentations
+from speaker_vgg_cct.features.augment import VARIANTS, augment_audio, augmented_log_mel, mask_db, mask_region
 from speaker_vgg_cct.core import ConfigError, digest, make_rng
-from speaker_vgg_cct.spectrogram import log_mel, trim_silence
+from speaker_vgg_cct.features.spectrogram import log_mel, trim_silence
 
 N = 41443 # samples of the clip that was measured; its region of 60 % is 8288 … 33154
 MIDDLE = (8288, 33154)
@@ -93,7 +94,7 @@ def test_reference_maskfreq():
     assert start.min() == 0 and (start + width).max() == 127
 
 
-@pytest.mark.parametrize('kind', GROUPS['freq_aug'])
+@pytest.mark.parametrize('kind', AUGMENTATION_GROUPS['freq_aug'])
 def test_reference_masks_have_their_own_spectrogram(y, kind):
     a = augmented_log_mel(y, kind, variant='reference')
     assert a.shape == (128, 112) # 22,050 Hz, hop 512, frames centred
@@ -104,7 +105,7 @@ def test_reference_masks_have_their_own_spectrogram(y, kind):
 # ---- the sound variant
 
 @pytest.mark.parametrize('variant', VARIANTS)
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind', AUGMENTATIONS)
 def test_depends_on_its_names_alone(y, kind, variant):
     make = lambda *names: augmented_log_mel(y, kind, *names, variant=variant)
     first = make(0, 'A/x', 0); state = np.random.get_state()[1].copy(); before = y.copy()
@@ -115,7 +116,7 @@ def test_depends_on_its_names_alone(y, kind, variant):
     assert first.dtype == np.float32 and first.shape[0] == 128 and -80 <= first.min() < first.max() <= 0
 
 
-@pytest.mark.parametrize('kind', GROUPS['time_aug'])
+@pytest.mark.parametrize('kind', AUGMENTATION_GROUPS['time_aug'])
 def test_sound_keeps_the_speech(y, kind):
     y = y*0.2; db = log_mel(y)
     for z in draws(y, kind, 12, 'sound'):
@@ -127,14 +128,14 @@ def test_sound_keeps_the_speech(y, kind):
         else: assert len(z) != N or (np.abs(log_mel(z) - db) > 1).mean() > 0.01 # never the clip itself
 
 
-@pytest.mark.parametrize('kind', GROUPS['time_aug'])
+@pytest.mark.parametrize('kind', AUGMENTATION_GROUPS['time_aug'])
 def test_sound_never_clips(y, kind):
     assert all(np.abs(z).max() <= 1 for z in draws(y/np.abs(y).max(), kind, 12, 'sound'))
 
 
 def test_sound_does_not_depend_on_the_recording_level(y):
     "But for rounding, a clip recorded 20 dB softer gets the same picture."
-    for kind in KINDS:
+    for kind in AUGMENTATIONS:
         a, b = (augmented_log_mel(g*y, kind, clip='A/x') for g in np.float32([1, 0.1]))
         assert a.shape == b.shape and np.median(np.abs(a - b)) < 0.01, kind
 
@@ -156,20 +157,20 @@ def test_sound_masks():
     assert (out[:, time[0]] == -80).all() and (out == -80).sum() == 128*(time[0].stop - time[0].start) and (db == 0).all()
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind', AUGMENTATIONS)
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_a_very_short_clip(y, kind, variant):
     assert np.isfinite(augmented_log_mel(y[5000:5000 + 4800], kind, variant=variant)).all() # 0.3 s
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind', AUGMENTATIONS)
 def test_on_real_speech(shared, kind):
     y = trim_silence(load_audio(shared/'corpora'/'EMODB'/'audio'/'12a02Ac.flac'))
     for variant in VARIANTS: assert np.isfinite(augmented_log_mel(y, kind, 1, 'EMODB/12a02Ac', variant=variant)).all()
 
 
 def test_names():
-    assert parse_kinds('time_freq_aug') == KINDS == GROUPS['time_aug'] + GROUPS['freq_aug']
-    for k in KINDS: assert parse_kinds(k) == parse_kinds([k]) == (k,)
-    with pytest.raises(ConfigError, match='shift'): parse_kinds('shfit')
-    with pytest.raises(ConfigError): parse_kinds('')
+    assert parse_augmentations('time_freq_aug') == AUGMENTATIONS == AUGMENTATION_GROUPS['time_aug'] + AUGMENTATION_GROUPS['freq_aug']
+    for k in AUGMENTATIONS: assert parse_augmentations(k) == parse_augmentations([k]) == (k,)
+    with pytest.raises(ConfigError, match='shift'): parse_augmentations('shfit')
+    with pytest.raises(ConfigError): parse_augmentations('')

@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from speaker_vgg_cct.adapt import deviation, enrolment
-from speaker_vgg_cct.baselines import BASELINES, Heard, baseline_guess, baseline_ledgers, baseline_predictions, baseline_setting, enrolment_curve, judge_predictions
-from speaker_vgg_cct.audit import setting_of
-from speaker_vgg_cct.compare import paired_test
+from speaker_vgg_cct.encoders.normalization import deviation, enrolment
+from speaker_vgg_cct.evaluation.baselines import BASELINES, Heard, baseline_guess, baseline_ledgers, baseline_predictions, baseline_setting, enrolment_curve, judge_predictions
+from speaker_vgg_cct.training.leakage import setting_of
+from speaker_vgg_cct.evaluation.statistics import paired_test
 
 CLASSES = ['anger', 'happy', 'neutral', 'sad']
 
@@ -111,8 +111,8 @@ def test_predictions_can_be_compared_in_pairs(heard):
 
 def test_egemaps_of_a_real_corpus_by_its_speakers(shared, tmp_path):
     "On German, known speakers are worth points to the plainest features: read, extracted and judged from the files."
-    from speaker_vgg_cct.baselines import store_egemaps
-    from speaker_vgg_cct.corpora import read_corpora
+    from speaker_vgg_cct.evaluation.baselines import store_egemaps
+    from speaker_vgg_cct.data.corpora import read_corpora
     manifest, _ = read_corpora(shared/'corpora', ['EMODB', 'EMOVO'])
     rows = manifest.groupby(['speaker', 'emotion'], group_keys=False).head(2).reset_index(drop=True)
     x = store_egemaps(rows, tmp_path, jobs=2)[rows.sha256].astype(float)

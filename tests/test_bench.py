@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from speaker_vgg_cct import bench, cost, latency
-from speaker_vgg_cct.bench import COLUMNS, SECTIONS, STAGES, TINY, aims_shown, read_bench, run_bench
-from speaker_vgg_cct.cli import app
+from speaker_vgg_cct.benchmarks import bench; from speaker_vgg_cct.benchmarks import cost; from speaker_vgg_cct.benchmarks import latency
+from speaker_vgg_cct.benchmarks.bench import COLUMNS, SECTIONS, STAGES, TINY, aims_shown, read_bench, run_bench
+from speaker_vgg_cct.cli.verbs import app
 from speaker_vgg_cct.core import StoreError
-from speaker_vgg_cct.report import run_pages
+from speaker_vgg_cct.website.report import run_pages
 
 PAGE = Path(__file__).resolve().parent.parent/'nbs'/'paper'/'speed.ipynb'
 

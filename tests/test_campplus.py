@@ -14,17 +14,17 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from speaker_vgg_cct.audio import SAMPLE_RATE
-from speaker_vgg_cct.bundle import parts_of
-from speaker_vgg_cct.campplus import CAMPlusNet, fbank, load_campplus
-from speaker_vgg_cct.cli import app
+from speaker_vgg_cct.data.audio import SAMPLE_RATE
+from speaker_vgg_cct.inference.bundle import parts_of
+from speaker_vgg_cct.encoders.campplus import CAMPlusNet, fbank, load_campplus
+from speaker_vgg_cct.cli.verbs import app
 from speaker_vgg_cct.core import StoreError
-from speaker_vgg_cct.recognizer import RUNTIMES, SHIPPED, Recognizer, read_bundle, write_bundle
-from speaker_vgg_cct.speaker import get_encoder
-from speaker_vgg_cct.study import read_systems
-from speaker_vgg_cct.synth import build, clip
-from speaker_vgg_cct.train import load_config, make_model
-from speaker_vgg_cct.voice import SpeakerPCA
+from speaker_vgg_cct.inference.recognizer import RUNTIMES, SHIPPED, Recognizer, read_bundle, write_bundle
+from speaker_vgg_cct.encoders.speaker import get_encoder
+from speaker_vgg_cct.experiments.study import read_systems
+from speaker_vgg_cct.data.synthetic import build, clip
+from speaker_vgg_cct.training.loop import load_config, make_model
+from speaker_vgg_cct.encoders.voice import SpeakerPCA
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT/'weights'/'campplus_cn_en_common.pt'
@@ -123,7 +123,7 @@ def test_a_bundle_hears_with_it_and_without_pytorch(tmp_path):
             some = [np.resize(y, samples)]; assert np.abs(r.vectors(some) - theirs.embed(some)).max() < 1e-4, samples
     assert answers[0] == pytest.approx(answers[1], abs=1e-4)
     sf.write(tmp_path/'y.wav', y, SAMPLE_RATE)
-    told = subprocess.run([sys.executable, '-c', f'import sys\nfrom speaker_vgg_cct.recognizer import Recognizer\nprint(Recognizer.load({str(file)!r})({str(tmp_path/"y.wav")!r}).label, "torch" in sys.modules)'], capture_output=True, text=True)
+    told = subprocess.run([sys.executable, '-c', f'import sys\nfrom speaker_vgg_cct.inference.recognizer import Recognizer\nprint(Recognizer.load({str(file)!r})({str(tmp_path/"y.wav")!r}).label, "torch" in sys.modules)'], capture_output=True, text=True)
     assert told.stdout.split()[1:] == ['False'], told
 
 

@@ -9,8 +9,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-import speaker_vgg_cct.speaker_cct  # noqa: F401  (registers its names)
-from speaker_vgg_cct.checkpoint import fetch, hash_file, read_checkpoint
+import speaker_vgg_cct.models.speaker_cct  # noqa: F401  (registers its names)
+from speaker_vgg_cct.models.checkpoints import fetch, hash_file, read_checkpoint
 from speaker_vgg_cct.core import ConfigError
 
 NAMES = ['speaker_vgg_cct_14_7x2_224', 'speaker_vgg_cct_end_to_end_14_7x2_224', 'speaker_vgg_cct_end_to_end_speaker_token_14_7x2_224']

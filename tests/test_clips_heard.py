@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import speaker_vgg_cct.data as data
-from speaker_vgg_cct.data import prepare, speakers_of, store_voices
-from speaker_vgg_cct.split import make_split
+import speaker_vgg_cct.training.dataset as data
+from speaker_vgg_cct.training.dataset import prepare, speakers_of, store_voices
+from speaker_vgg_cct.data.split import make_split
 
 EMOTIONS = 'anger', 'happy', 'neutral', 'sad', 'disgust', 'boredom', 'calm'  # of the last three a task of four classes knows nothing
 SEVERAL = 'resemblyzer+resemblyzer_layers'

@@ -18,11 +18,11 @@ import yaml
 from typer.testing import CliRunner
 
 import speaker_vgg_cct
-from speaker_vgg_cct.cli import app
-from speaker_vgg_cct.cluster import on_cluster
+from speaker_vgg_cct.cli.verbs import app
+from speaker_vgg_cct.parallel import on_cluster
 from speaker_vgg_cct.core import in_parallel
-from speaker_vgg_cct.results import KEY, read_table
-from speaker_vgg_cct.synth import build
+from speaker_vgg_cct.experiments.results import KEY, read_table
+from speaker_vgg_cct.data.synthetic import build
 
 distributed = pytest.importorskip('distributed', reason='needs the extra `dask`')
 
@@ -40,7 +40,7 @@ BUSY = 600 # seconds that a busy machine may need for what takes a moment on a f
 def patient(monkeypatch, request):
     "Commands wait longer for an answer than for a user, unless there is nobody to answer."
     if request.node.originalname == 'test_what_cannot_work_is_one_line': return
-    monkeypatch.setattr('speaker_vgg_cct.cluster.on_cluster', partial(on_cluster, wait=BUSY))
+    monkeypatch.setattr('speaker_vgg_cct.parallel.on_cluster', partial(on_cluster, wait=BUSY))
 
 
 def until(condition):
@@ -162,7 +162,7 @@ def rows(results):
 @pytest.mark.slow
 def test_notebooks_give_the_rows_of_one_machine_although_a_worker_is_killed(commands, tmp_path, monkeypatch):
     pages = {} # in place of the site, which takes minutes and has tests of its own
-    monkeypatch.setattr('speaker_vgg_cct.report.build_site', lambda site, made, results, **more: pages.update(made) or site)
+    monkeypatch.setattr('speaker_vgg_cct.website.report.build_site', lambda site, made, results, **more: pages.update(made) or site)
     corpora = build(tmp_path/'corpora', sentences=1)
     def report(name, *more):
         return run('report', '--corpora', corpora, '--out', tmp_path/name, '--results', tmp_path/name/'results', '--preset', 'quick', '--epochs', 3, '--warmup-epochs', 1, '--batch-size', 16,

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from speaker_vgg_cct.compare import add_holm, compare_systems, paired_test
+from speaker_vgg_cct.evaluation.statistics import add_holm, compare_systems, paired_test
 from speaker_vgg_cct.core import ConfigError, make_rng
 
 CLASSES = np.array(['anger', 'happy', 'sad'])

@@ -8,10 +8,10 @@ import pytest
 import soundfile as sf
 from typer.testing import CliRunner
 
-from speaker_vgg_cct import corpora
-from speaker_vgg_cct.cli import app
+from speaker_vgg_cct.data import corpora
+from speaker_vgg_cct.cli.verbs import app
 from speaker_vgg_cct.core import CorpusError
-from speaker_vgg_cct.corpora import find_corpora, label_counts, load_manifest, read_corpora, read_labels, save_manifest
+from speaker_vgg_cct.data.corpora import find_corpora, label_counts, load_manifest, read_corpora, read_labels, save_manifest
 
 CORPORA = ('EMODB', 'EMOVO', 'RAVDESS', 'NEMO')
 UPSTREAM = {'EMODB': lambda r: 'wav', 'EMOVO': lambda r: r['speaker'], 'RAVDESS': lambda r: f"Actor_{r['speaker']}", 'NEMO': lambda r: 'samples'}

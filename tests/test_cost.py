@@ -9,13 +9,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
-from speaker_vgg_cct import cost
-from speaker_vgg_cct.cct import FAMILY, SIZES, TWINS, parse_name
-from speaker_vgg_cct.cli import app
+from speaker_vgg_cct.benchmarks import cost
+from speaker_vgg_cct.models.cct import FAMILY, SIZES, TWINS, parse_name
+from speaker_vgg_cct.cli.verbs import app
 from speaker_vgg_cct.core import ConfigError
-from speaker_vgg_cct.cost import MODELS, cost_table, count, counts_shown, plain_attention, some_input, times_shown
-from speaker_vgg_cct.report import run_pages
-from speaker_vgg_cct.speaker_cct import SPEAKER_CCTS
+from speaker_vgg_cct.benchmarks.cost import MODELS, cost_table, count, counts_shown, plain_attention, some_input, times_shown
+from speaker_vgg_cct.website.report import run_pages
+from speaker_vgg_cct.models.speaker_cct import SPEAKER_CCTS
 
 PAGE = Path(__file__).resolve().parent.parent/'nbs'/'paper'/'cost.ipynb'
 

@@ -5,10 +5,10 @@ import pytest
 import soundfile as sf
 from test_formats import encode
 
-from speaker_vgg_cct.audio import SAMPLE_RATE
-from speaker_vgg_cct.demo import make_page, serve, write_examples
-from speaker_vgg_cct.recognizer import SHIPPED, Recognizer
-from speaker_vgg_cct.synth import clip
+from speaker_vgg_cct.data.audio import SAMPLE_RATE
+from speaker_vgg_cct.apps.demo import make_page, serve, write_examples
+from speaker_vgg_cct.inference.recognizer import SHIPPED, Recognizer
+from speaker_vgg_cct.data.synthetic import clip
 
 pytest.importorskip('gradio', reason='gradio is not installed: pip install speaker_vgg_cct[demo]')
 sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed: pip install playwright')

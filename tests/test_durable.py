@@ -11,7 +11,7 @@ import pytest
 
 import speaker_vgg_cct
 from speaker_vgg_cct.core import StoreError, write_text
-from speaker_vgg_cct.data import Store
+from speaker_vgg_cct.training.dataset import Store
 
 PACKAGE = Path(speaker_vgg_cct.__file__).parent
 

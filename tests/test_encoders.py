@@ -11,10 +11,10 @@ from papermill.exceptions import PapermillExecutionError
 from scipy.stats import norm
 
 from speaker_vgg_cct.core import ConfigError, CorpusError, get_task, make_rng
-from speaker_vgg_cct.corpora import read_corpora
-from speaker_vgg_cct.encoders import FLOOR, QUANTITIES, compare_encoders, eer, embeddings, equal_error_rate, probe, similarities, spectrum, trials
-from speaker_vgg_cct.speaker import VGGVoxNet, save_vggvox
-from speaker_vgg_cct.synth import build
+from speaker_vgg_cct.data.corpora import read_corpora
+from speaker_vgg_cct.evaluation.embeddings import FLOOR, QUANTITIES, compare_encoders, eer, embeddings, equal_error_rate, probe, similarities, spectrum, trials
+from speaker_vgg_cct.encoders.speaker import VGGVoxNet, save_vggvox
+from speaker_vgg_cct.data.synthetic import build
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT/'nbs'/'experiments'/'encoders.ipynb'

@@ -16,12 +16,12 @@ import pytest
 import soundfile as sf
 from typer.testing import CliRunner
 
-from speaker_vgg_cct.cli import app
+from speaker_vgg_cct.cli.verbs import app
 from speaker_vgg_cct.core import CorpusError, StoreError
-from speaker_vgg_cct.corpora import read_corpora, save_manifest
-from speaker_vgg_cct.exchange import FORMATS, PARTS, export
-from speaker_vgg_cct.split import make_split, save_split
-from speaker_vgg_cct.synth import build
+from speaker_vgg_cct.data.corpora import read_corpora, save_manifest
+from speaker_vgg_cct.data.formats import FORMATS, PARTS, export
+from speaker_vgg_cct.data.split import make_split, save_split
+from speaker_vgg_cct.data.synthetic import build
 
 
 @pytest.fixture(scope='module')

@@ -11,9 +11,9 @@ import pytest
 import soundfile as sf
 import soxr
 
-from speaker_vgg_cct.audio import AUDIO_ENDINGS, SAMPLE_RATE, AudioNote, audio_blocks, decode, load_audio
+from speaker_vgg_cct.data.audio import AUDIO_ENDINGS, SAMPLE_RATE, AudioNote, audio_blocks, decode, load_audio
 from speaker_vgg_cct.core import AudioError
-from speaker_vgg_cct.synth import clip
+from speaker_vgg_cct.data.synthetic import clip
 
 VOICE = np.resize(clip('sad', 1), 40960) # a whole number of frames of each encoder
 BY_FFMPEG = { # name: (container, encoder, Hz); a rate that the encoder takes
@@ -210,7 +210,7 @@ def test_any_exception_of_a_decoder_names_the_file(tmp_path, monkeypatch, error)
 
 def test_ffmpeg_is_loaded_when_it_is_needed(tmp_path):
     sf.write(tmp_path/'a.wav', VOICE, 16000)
-    code = "import sys; from speaker_vgg_cct.audio import load_audio; load_audio(sys.argv[1]); print('av' in sys.modules)"
+    code = "import sys; from speaker_vgg_cct.data.audio import load_audio; load_audio(sys.argv[1]); print('av' in sys.modules)"
     done = subprocess.run([sys.executable, '-c', code, str(tmp_path/'a.wav')], capture_output=True, text=True)
     assert done.stdout.strip() == 'False', done.stderr
 

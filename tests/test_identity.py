@@ -9,12 +9,12 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-import speaker_vgg_cct.train as t
+import speaker_vgg_cct.training.loop as t
 from speaker_vgg_cct.config import Config, understood
 from speaker_vgg_cct.core import ConfigError
-from speaker_vgg_cct.data import ClipData, Store
-from speaker_vgg_cct.results import read_runs, run_name
-from speaker_vgg_cct.train import config_of, load_config, make_model, train
+from speaker_vgg_cct.training.dataset import ClipData, Store
+from speaker_vgg_cct.experiments.results import read_runs, run_name
+from speaker_vgg_cct.training.loop import config_of, load_config, make_model, train
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = dict(model='speaker_vgg_cct_end_to_end_2_7x2_112', img_size=32, cmap=None, in_chans=1, batch_size=8, epochs=2, warmup_epochs=0)

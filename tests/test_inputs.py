@@ -8,11 +8,11 @@ import pytest
 import soundfile as sf
 from joblib import Parallel, delayed
 
-from speaker_vgg_cct import recognizer
-from speaker_vgg_cct.audio import SAMPLE_RATE
+from speaker_vgg_cct.inference import recognizer
+from speaker_vgg_cct.data.audio import SAMPLE_RATE
 from speaker_vgg_cct.core import AudioError
-from speaker_vgg_cct.recognizer import SHIPPED, Recognizer
-from speaker_vgg_cct.synth import clip
+from speaker_vgg_cct.inference.recognizer import SHIPPED, Recognizer
+from speaker_vgg_cct.data.synthetic import clip
 
 Y = clip('sad', 1)
 

@@ -13,25 +13,26 @@ from urllib.request import urlopen
 import nbformat
 import pytest
 
-from speaker_vgg_cct.corpora import read_corpora
-from speaker_vgg_cct.explore import look_into
-from speaker_vgg_cct.report import project_root, studies, summary_table
-from speaker_vgg_cct.results import read_runs
-from speaker_vgg_cct.split import make_split
-from speaker_vgg_cct.study import train_cell
-from speaker_vgg_cct.synth import build
-from speaker_vgg_cct.train import load_config
+from speaker_vgg_cct.data.corpora import read_corpora
+from speaker_vgg_cct.apps.explore import look_into
+from speaker_vgg_cct.experiments.summary import studies, summary_table
+from speaker_vgg_cct.website.report import project_root
+from speaker_vgg_cct.experiments.results import read_runs
+from speaker_vgg_cct.data.split import make_split
+from speaker_vgg_cct.experiments.study import train_cell
+from speaker_vgg_cct.data.synthetic import build
+from speaker_vgg_cct.training.loop import load_config
 
 pytest.importorskip('jupyterlab', reason='jupyterlab is not installed: pip install speaker_vgg_cct[dev]')
 sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed: pip install playwright')
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOK = ROOT/'nbs'/'81_explore.ipynb'
+NOTEBOOK = ROOT/'nbs'/'apps'/'20_explore.ipynb'
 LONG = 600000 # ms; a busy machine may need so long for what takes seconds on a free one
 sync_api.expect.set_options(timeout=LONG)
 
 CELLS = '''import sys; print(sys.executable)
-from speaker_vgg_cct.explore import *
+from speaker_vgg_cct.apps.explore import *
 ---
 browse_corpus('corpora')
 ---

@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 from scipy.stats import norm, t as student
 
-from speaker_vgg_cct import calibration, compare, encoders, evaluate
-from speaker_vgg_cct.adapt import deviation, speaker_means, training_habit, voice_habit
+from speaker_vgg_cct.evaluation import calibration; from speaker_vgg_cct.evaluation import statistics as compare; from speaker_vgg_cct.evaluation import embeddings as encoders; from speaker_vgg_cct.evaluation import metrics as evaluate
+from speaker_vgg_cct.encoders.normalization import deviation, speaker_means, training_habit, voice_habit
 from speaker_vgg_cct.core import get_task
-from speaker_vgg_cct.corpora import read_corpora
-from speaker_vgg_cct.split import make_split, split_hash
-from speaker_vgg_cct.synth import build
-from speaker_vgg_cct.train import load_config
+from speaker_vgg_cct.data.corpora import read_corpora
+from speaker_vgg_cct.data.split import make_split, split_hash
+from speaker_vgg_cct.data.synthetic import build
+from speaker_vgg_cct.training.loop import load_config
 
 close = pytest.approx
 GUARDED = set()

@@ -19,16 +19,17 @@ from timm.optim import create_optimizer_v2
 from typer.main import get_command
 from typer.testing import CliRunner
 
-import speaker_vgg_cct.train as t
-from speaker_vgg_cct.cli import app
+import speaker_vgg_cct.training.loop as t
+from speaker_vgg_cct.features.spectrogram import picture_params
+from speaker_vgg_cct.cli.verbs import app
 from speaker_vgg_cct.config import Config
 from speaker_vgg_cct.core import ConfigError, digest
-from speaker_vgg_cct.corpora import read_corpora
-from speaker_vgg_cct.data import Altered, prepare, seeded
-from speaker_vgg_cct.split import make_split
-from speaker_vgg_cct.synth import build
-from speaker_vgg_cct.train import make_schedule, image_transform, load_config, load_run, make_model, model_input, predict_logits, train, train_epoch
-from speaker_vgg_cct.use import VERBS, dashes
+from speaker_vgg_cct.data.corpora import read_corpora
+from speaker_vgg_cct.training.dataset import Altered, prepare, seeded
+from speaker_vgg_cct.data.split import make_split
+from speaker_vgg_cct.data.synthetic import build
+from speaker_vgg_cct.training.loop import make_schedule, image_transform, load_config, load_run, make_model, model_input, predict_logits, train, train_epoch
+from speaker_vgg_cct.cli.app import VERBS, dashes
 
 MODEL = 'speaker_vgg_cct_end_to_end_2_7x2_112'
 CPU = torch.device('cpu')
@@ -86,7 +87,7 @@ def place(tmp_path_factory):
     manifest, _ = read_corpora(build(root/'corpora', sentences=1))
     split = make_split(manifest, 'SYNTH_C')
     config = load_config('quick', batch_size=16)
-    parts, pca = prepare(split, manifest, config.picture((112, 112)), root/'features', 128, jobs=1)
+    parts, pca = prepare(split, manifest, picture_params(config, (112, 112)), root/'features', 128, jobs=1)
     return root, split, config, parts, pca
 
 

@@ -10,8 +10,8 @@ import pytest
 import timm
 import torch
 
-import speaker_vgg_cct.speaker_cct  # noqa: F401  (registers its names)
-from speaker_vgg_cct.cct import FAMILY
+import speaker_vgg_cct.models.speaker_cct  # noqa: F401  (registers its names)
+from speaker_vgg_cct.models.cct import FAMILY
 
 SPEAKER, END_TO_END = 'speaker_vgg_cct_14_7x2_224', 'speaker_vgg_cct_end_to_end_14_7x2_224'
 SPEAKER_TOKEN = 'speaker_vgg_cct_end_to_end_speaker_token_14_7x2_224'

@@ -8,18 +8,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import speaker_vgg_cct.pretrain as module
-from speaker_vgg_cct.audio import load_audio
-from speaker_vgg_cct.audit import checkpoint_ledger, load_ledgers, run_ledgers, setting_of
-from speaker_vgg_cct.cct import SIZES
+import speaker_vgg_cct.training.pretrain as module
+from speaker_vgg_cct.features.spectrogram import picture_params
+from speaker_vgg_cct.data.audio import load_audio
+from speaker_vgg_cct.training.leakage import checkpoint_ledger, load_ledgers, run_ledgers, setting_of
+from speaker_vgg_cct.models.cct import SIZES
 from speaker_vgg_cct.core import ConfigError, LeakageError, SplitError
-from speaker_vgg_cct.corpora import read_corpora
-from speaker_vgg_cct.data import prepare
-from speaker_vgg_cct.pretrain import CONTOUR_FUNCTIONALS, FunctionalsTarget, MaskedTarget, contour_functionals, plain_config, pretrain, rectangles, speech, unlabelled
-from speaker_vgg_cct.speaker_cct import SPEAKER_CCTS
-from speaker_vgg_cct.split import make_split
-from speaker_vgg_cct.synth import build
-from speaker_vgg_cct.train import load_config, make_model, train
+from speaker_vgg_cct.data.corpora import read_corpora
+from speaker_vgg_cct.training.dataset import prepare
+from speaker_vgg_cct.training.pretrain import CONTOUR_FUNCTIONALS, FunctionalsTarget, MaskedTarget, contour_functionals, plain_config, pretrain, rectangles, speech, unlabelled
+from speaker_vgg_cct.models.speaker_cct import SPEAKER_CCTS
+from speaker_vgg_cct.data.split import make_split
+from speaker_vgg_cct.data.synthetic import build
+from speaker_vgg_cct.training.loop import load_config, make_model, train
 
 pytestmark = pytest.mark.slow
 
@@ -71,7 +72,7 @@ def test_a_training_starts_from_it(place, products):
     root, manifest = place
     split = make_split(manifest, 'SYNTH_C', validation=.5)
     config = quick(model='cct_2_7x2_112', epochs=1, warmup_epochs=0, initial_checkpoint=str(products['masked']))
-    parts, pca = prepare(split, manifest, config.picture((112, 112)), root/'features', 0, jobs=1)
+    parts, pca = prepare(split, manifest, picture_params(config, (112, 112)), root/'features', 0, jobs=1)
     made = json.loads((train(parts, pca, split, config, root/'tuned', device='cpu')/'provenance.json').read_text())
     assert made['start']['file'] == 'checkpoint.safetensors' and made['start']['new'] == 2
     assert made['config_hash'] != quick(model='cct_2_7x2_112', epochs=1, warmup_epochs=0, initial_checkpoint=str(products['functionals'])).hash
@@ -184,7 +185,7 @@ def test_only_what_is_hidden_counts_and_only_what_is_shown_is_seen():
 
 
 def test_egemaps_can_be_told_as_well(place, tmp_path):
-    from speaker_vgg_cct.baselines import store_egemaps
+    from speaker_vgg_cct.evaluation.baselines import store_egemaps
     root, manifest = place
     file = pretrain(manifest, quick(epochs=1, warmup_epochs=0), root/'features', tmp_path/'egemaps', 'functionals', leave_out='SYNTH_C', functionals=store_egemaps, device='cpu', jobs=1)
     assert load_file(tmp_path/'egemaps'/'resume.safetensors')['model/decoder.weight'].shape[0] == 88 and file.is_file()

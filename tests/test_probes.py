@@ -9,14 +9,15 @@ import pytest
 import torch
 from nbclient import NotebookClient
 
+from speaker_vgg_cct.features.spectrogram import picture_params
 from speaker_vgg_cct.core import ConfigError, make_rng
-from speaker_vgg_cct.corpora import read_corpora
-from speaker_vgg_cct.data import prepare
-from speaker_vgg_cct.evaluate import evaluate
-from speaker_vgg_cct.probes import attention_profile, clip_maps, confusion_by, linear_probes, maps_of, recall_by, representations, run_tables
-from speaker_vgg_cct.split import make_split
-from speaker_vgg_cct.synth import build
-from speaker_vgg_cct.train import load_config, make_model, model_input, predict_logits, train
+from speaker_vgg_cct.data.corpora import read_corpora
+from speaker_vgg_cct.training.dataset import prepare
+from speaker_vgg_cct.evaluation.metrics import evaluate
+from speaker_vgg_cct.evaluation.probes import attention_profile, clip_maps, confusion_by, linear_probes, maps_of, recall_by, representations, run_tables
+from speaker_vgg_cct.data.split import make_split
+from speaker_vgg_cct.data.synthetic import build
+from speaker_vgg_cct.training.loop import load_config, make_model, model_input, predict_logits, train
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +33,7 @@ def made(tmp_path_factory):
     manifest, _ = read_corpora(build(root/'corpora', corpora=('SYNTH_A', 'SYNTH_C'), sentences=2))
     split = make_split(manifest, 'SYNTH_C'); config = load_config('quick', epochs=1, warmup_epochs=0)
     model = make_model(config, 4)
-    parts, pca = prepare(split, manifest, config.picture(model.img_size), root/'features', model.speaker_dim)
+    parts, pca = prepare(split, manifest, picture_params(config, model.img_size), root/'features', model.speaker_dim)
     return root, split, config, parts, pca
 
 

@@ -9,12 +9,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-import speaker_vgg_cct.cli as cli
-import speaker_vgg_cct.study as study
+import speaker_vgg_cct.cli.verbs as cli
+import speaker_vgg_cct.experiments.study as study
 from speaker_vgg_cct.core import write_json, write_text
-from speaker_vgg_cct.results import append_runs, result_row, run_name
-from speaker_vgg_cct.split import make_split, split_hash
-from speaker_vgg_cct.train import load_config
+from speaker_vgg_cct.experiments.results import append_runs, result_row, run_name
+from speaker_vgg_cct.data.split import make_split, split_hash
+from speaker_vgg_cct.training.loop import load_config
 
 STUDY = dict(preset='quick', split={'balance': 'no_balanced'}, seeds={'main': [0], 'ablation': [0]}, systems={
     'ours': dict(group='main'), 'balance: undersampled': dict(balance='undersampling'), 'more to validate': dict(validation=.5)})

@@ -22,25 +22,25 @@ from nbclient import NotebookClient
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from speaker_vgg_cct.baselines import BASELINES, baseline_setting
-from speaker_vgg_cct.cli import app, own_folder
+from speaker_vgg_cct.evaluation.baselines import BASELINES, baseline_setting
+from speaker_vgg_cct.cli.verbs import app, own_folder
 from speaker_vgg_cct.config import weights_path
-from speaker_vgg_cct.corpora import read_corpora
-from speaker_vgg_cct.report import build_site, readme_text, run_pages
-from speaker_vgg_cct.results import read_runs
-from speaker_vgg_cct.synth import build
-from speaker_vgg_cct.train import load_config
+from speaker_vgg_cct.data.corpora import read_corpora
+from speaker_vgg_cct.website.report import build_site, module_pages, readme_text, run_pages, source_of
+from speaker_vgg_cct.experiments.results import read_runs
+from speaker_vgg_cct.data.synthetic import build
+from speaker_vgg_cct.training.loop import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT/'nbs'
-MODULES = [m for m in sorted((ROOT/'speaker_vgg_cct').glob('[a-z]*.py'))]
+MODULES = [m for m in sorted((ROOT/'speaker_vgg_cct').rglob('[a-z]*.py'))]
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 MODEL = 'speaker_vgg_cct_end_to_end_2_7x2_112' # of the preset `quick`
 LONG = 600_000 # ms; a busy machine may need so long for what takes seconds on a free one
 
 
 def cli(*args, status=0, cwd=ROOT):
-    code = 'from speaker_vgg_cct.cli import app; app()'
+    code = 'from speaker_vgg_cct.cli.verbs import app; app()'
     r = subprocess.run([sys.executable, '-c', code, *map(str, args)], cwd=cwd, capture_output=True, text=True)
     assert r.returncode == status, f'{args}\n{r.stdout}\n{r.stderr}'
     return r.stdout if status == 0 else r.stderr
@@ -55,7 +55,7 @@ def corpora(tmp_path_factory):
 FAKE_PYTHON = f"""#!/bin/sh
 mkdir -p .venv/bin
 printf '#!/bin/sh\\nexit 0\\n' > .venv/bin/python
-printf '#!/bin/sh\\nPYTHONPATH="%s" exec {sys.executable} -c "from speaker_vgg_cct.cli import app; app()" "$@"\\n' "$PWD" > .venv/bin/speaker-vgg-cct
+printf '#!/bin/sh\\nPYTHONPATH="%s" exec {sys.executable} -c "from speaker_vgg_cct.cli.verbs import app; app()" "$@"\\n' "$PWD" > .venv/bin/speaker-vgg-cct
 chmod +x .venv/bin/python .venv/bin/speaker-vgg-cct
 """
 GIT = ['git', '-c', 'user.name=test', '-c', 'user.email=test@example.org', '-c', 'commit.gpgsign=false']
@@ -321,7 +321,7 @@ def pages(site): return {p: Page(p.read_text(encoding='utf-8')) for p in sorted(
 
 
 def test_each_page_is_made(site, pages):
-    wanted = {'index', 'recorded', *(f'paper/{p}' for p in ('abstract', 'limits', 'bibliography', 'method', 'corpora', 'results', 'comparison', 'ablation', 'enrolment', 'selection', 'calibration', 'robustness', 'learnt', 'encoders', 'cost', 'latency', 'speed', 'reference', 'reliability', 'compare')), *(f'held_out/{c}-seed0' for c in OWN), 'api', *(p.stem for p in NBS.glob('[0-9]*.ipynb')), *(f'guide/{p.stem}' for p in NBS.glob('guide/*.ipynb')), *(f'source/{m.stem}' for m in MODULES)}
+    wanted = {'index', 'recorded', *(f'paper/{p}' for p in ('abstract', 'limits', 'bibliography', 'method', 'corpora', 'results', 'comparison', 'ablation', 'enrolment', 'selection', 'calibration', 'robustness', 'learnt', 'encoders', 'cost', 'latency', 'speed', 'reference', 'reliability', 'compare')), *(f'held_out/{c}-seed0' for c in OWN), 'api', *(p.removesuffix('.ipynb') for p in module_pages(NBS).values()), *(f'guide/{p.stem}' for p in NBS.glob('guide/*.ipynb')), *(source_of(m).removesuffix('.ipynb') for m in module_pages(NBS))}
     assert {p.relative_to(site).with_suffix('').as_posix() for p in pages} == wanted
     for p in pages: assert len(p.read_text(encoding='utf-8')) > 3000, f'{p} is nearly empty'
 
@@ -361,8 +361,9 @@ def test_each_public_name_is_listed_with_its_source(site, pages):
     api = pages[site/'api.html']
     for module in MODULES:
         defined = re.findall(r'^(?:def|class) (\w+)', module.read_text(encoding='utf-8'), re.M)
-        for n in set(importlib.import_module(f'speaker_vgg_cct.{module.stem}').__all__) & set(defined):
-            assert f'source/{module.stem}.html#{n.lower()}' in api.links, n
+        name = '.'.join(module.relative_to(ROOT/'speaker_vgg_cct').with_suffix('').parts)
+        for n in set(importlib.import_module(f'speaker_vgg_cct.{name}').__all__) & set(defined):
+            assert f'source/{name.replace(".", "-")}.html#{n.lower()}' in api.links, n
     assert 'source/core.html#digest' in pages[site/'00_core.html'].links
 
 
@@ -416,7 +417,7 @@ def test_a_held_out_page_shows_what_was_run_and_no_parameters(tmp_path):
 
 
 def test_names_are_linked_to_where_they_are_explained(site):
-    assert 'href="00_core.html#configerror"' in (site/'80_report.html').read_text(encoding='utf-8')
+    assert 'href="00_core.html#configerror"' in (site/'website'/'10_report.html').read_text(encoding='utf-8')
 
 
 @pytest.fixture(scope='module')
@@ -444,7 +445,7 @@ PHONE, DESK = {'width': 390, 'height': 844}, {'width': 1200, 'height': 900}
 
 
 WAYS = pytest.mark.parametrize('scheme, size', [('light', DESK), ('dark', DESK), ('light', PHONE)], ids=['light', 'dark', 'phone'])
-KINDS = 'index', 'api', 'paper/method', 'paper/results', '20_spectrogram', '63_compare', 'source/core' # a page of each kind
+KINDS = 'index', 'api', 'paper/method', 'paper/results', 'features/00_spectrogram', 'evaluation/10_statistics', 'source/core' # a page of each kind
 
 
 def usable(chromium, address, site, pages, scheme, size):

@@ -4,8 +4,8 @@ import json
 import numpy as np, pytest
 from PIL import Image
 
-from speaker_vgg_cct.audio import load_audio
-from speaker_vgg_cct.spectrogram import (FLOOR_DB, PictureParams, area_weights, clip_picture, fit_seconds, log_mel, picture, reference_levels,
+from speaker_vgg_cct.data.audio import load_audio
+from speaker_vgg_cct.features.spectrogram import (FLOOR_DB, PictureParams, area_weights, clip_picture, fit_seconds, log_mel, picture, reference_levels,
                                          reference_rows, trim_silence)
 
 # clip: (corpus, samples, after trim, frames, mean dB hamm, mean dB hann)

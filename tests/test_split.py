@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from speaker_vgg_cct.cli import app
+from speaker_vgg_cct.cli.verbs import app
 from speaker_vgg_cct.core import SplitError, get_task
-from speaker_vgg_cct.split import make_split, save_split, split_folder
-from speaker_vgg_cct.synth import build
+from speaker_vgg_cct.data.split import make_split, save_split, split_folder
+from speaker_vgg_cct.data.synthetic import build
 
 NINE = ('happy', 'sad', 'anger', 'disgust', 'fearful', 'neutral', 'surprised', 'excited', 'frustration')
 

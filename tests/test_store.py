@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from speaker_vgg_cct.data import Each, Store, fill
+from speaker_vgg_cct.training.dataset import Each, Store, fill
 
 
 def compute(i): return np.full(1000, i, np.int64)
@@ -32,7 +32,7 @@ def work(root, processes, where, n):
 def filler(*args):
     "`work` in a process that has the program loaded already."
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['speaker_vgg_cct.data'])
+    context.set_forkserver_preload(['speaker_vgg_cct.training.dataset'])
     p = context.Process(target=work, args=args)
     p.start()
     return p

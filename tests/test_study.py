@@ -10,12 +10,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from speaker_vgg_cct.analysis import read_cells
-from speaker_vgg_cct.cli import app
+from speaker_vgg_cct.experiments.analysis import read_cells
+from speaker_vgg_cct.cli.verbs import app
 from speaker_vgg_cct.core import ConfigError
-from speaker_vgg_cct.report import run_pages
-from speaker_vgg_cct.results import read_runs, run_name
-from speaker_vgg_cct.study import read_systems
+from speaker_vgg_cct.website.report import run_pages
+from speaker_vgg_cct.experiments.results import read_runs, run_name
+from speaker_vgg_cct.experiments.study import read_systems
 
 pytestmark = pytest.mark.slow
 

@@ -2,12 +2,13 @@
 import numpy as np
 import pytest
 
-from speaker_vgg_cct.corpora import read_corpora
-from speaker_vgg_cct.data import prepare
-from speaker_vgg_cct.evaluate import evaluate
-from speaker_vgg_cct.split import make_split
-from speaker_vgg_cct.synth import build
-from speaker_vgg_cct.train import load_config, load_run, make_model, train
+from speaker_vgg_cct.features.spectrogram import picture_params
+from speaker_vgg_cct.data.corpora import read_corpora
+from speaker_vgg_cct.training.dataset import prepare
+from speaker_vgg_cct.evaluation.metrics import evaluate
+from speaker_vgg_cct.data.split import make_split
+from speaker_vgg_cct.data.synthetic import build
+from speaker_vgg_cct.training.loop import load_config, load_run, make_model, train
 
 ONE = dict(epochs=1, warmup_epochs=0, cooldown_epochs=0, batch_size=16)
 RUNS = {
@@ -33,7 +34,7 @@ def test_run(name, place, tmp_path):
     split = make_split(manifest, 'SYNTH_C', **splitting)
     config = load_config(preset, **ONE | options)
     model = make_model(config, len(split.attrs['classes']))
-    parts, pca = prepare(split, manifest, config.picture(model.img_size), root/'features', model.speaker_dim, config.encoder, config.n_components, jobs=1)
+    parts, pca = prepare(split, manifest, picture_params(config, model.img_size), root/'features', model.speaker_dim, config.encoder, config.n_components, jobs=1)
     out = train(parts, pca, split, config, tmp_path/'run', device='cpu')
     m = evaluate(out, parts['test'], 'cpu')
     assert m['n'] == (split.part == 'test').sum() and 0 <= m['uar_low'] <= m['uar'] <= m['uar_high'] <= 100

@@ -13,11 +13,11 @@ import soundfile as sf
 from test_formats import encode
 from typer.testing import CliRunner
 
-from speaker_vgg_cct import live
-from speaker_vgg_cct.audio import load_audio
-from speaker_vgg_cct.cli import app
-from speaker_vgg_cct.recognizer import SHIPPED, read_bundle
-from speaker_vgg_cct.synth import build
+from speaker_vgg_cct.inference import streaming as live
+from speaker_vgg_cct.data.audio import load_audio
+from speaker_vgg_cct.cli.verbs import app
+from speaker_vgg_cct.inference.recognizer import SHIPPED, read_bundle
+from speaker_vgg_cct.data.synthetic import build
 
 
 def run(*args, **more):
@@ -156,8 +156,8 @@ def test_the_shipped_bundle_is_small_and_says_what_it_is(clips):
     assert SHIPPED.stat().st_size < 20e6
     told = read_bundle(SHIPPED)[1]
     assert told['synthetic'] and 'knows nothing of people' in told['card']
-    done = subprocess.run([sys.executable, '-c', 'from speaker_vgg_cct.use import start; start()', 'predict', str(clips/'in'/'clip.wav'), '--json'], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-c', 'from speaker_vgg_cct.cli.command import start; start()', 'predict', str(clips/'in'/'clip.wav'), '--json'], capture_output=True, text=True)
     assert done.returncode == 0 and json.loads(done.stdout)['label'] in told['classes'] and 'synthetic voices' in done.stderr, done.stderr
-    light = "import sys; from speaker_vgg_cct.use import app; app(sys.argv[1:], standalone_mode=False); print({'torch', 'timm', 'librosa', 'matplotlib', 'scipy.signal', 'opensmile', 'pandas'} & set(sys.modules))"
+    light = "import sys; from speaker_vgg_cct.cli.inference import app; app(sys.argv[1:], standalone_mode=False); print({'torch', 'timm', 'librosa', 'matplotlib', 'scipy.signal', 'opensmile', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, '-c', light, 'predict', str(clips/'in'/'clip.wav'), '--json'], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == 'set()', 'the first answer waits for modules that it does not need'

@@ -6,9 +6,9 @@ import zlib
 import h5py, numpy as np, pytest, torch
 from safetensors.torch import save_file
 
-from speaker_vgg_cct.audio import load_audio
+from speaker_vgg_cct.data.audio import load_audio
 from speaker_vgg_cct.core import ConfigError
-from speaker_vgg_cct.speaker import (BUCKETS, VGGVox, VGGVoxNet, bucket, encoder_id, get_encoder, keras_layout, load_vggvox, n_frames, save_vggvox,
+from speaker_vgg_cct.encoders.speaker import (BUCKETS, VGGVox, VGGVoxNet, bucket, encoder_id, get_encoder, keras_layout, load_vggvox, n_frames, save_vggvox,
                                      vggvox_features)
 
 # the layers of the file, weightless ones too, in its order

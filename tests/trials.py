@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 import pandas as pd
 
 from speaker_vgg_cct.core import write_text
-from speaker_vgg_cct.cost import machine
+from speaker_vgg_cct.benchmarks.cost import machine
 
 
 def counts(report):

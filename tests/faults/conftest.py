@@ -4,7 +4,7 @@ import time
 import pytest
 from stages import GRID, LIMIT, SMALL, product, start
 
-from speaker_vgg_cct.synth import build
+from speaker_vgg_cct.data.synthetic import build
 
 
 @pytest.fixture(scope='module')

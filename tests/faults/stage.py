@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from speaker_vgg_cct.cli import app
+from speaker_vgg_cct.cli.verbs import app
 
 
 def work(folder, args, log):

@@ -12,11 +12,11 @@ import pytest
 import soundfile as sf
 from test_formats import encode, mute
 
-from speaker_vgg_cct.audio import SAMPLE_RATE, load_audio
+from speaker_vgg_cct.data.audio import SAMPLE_RATE, load_audio
 from speaker_vgg_cct.core import AudioError
-from speaker_vgg_cct.corpora import read_corpora
-from speaker_vgg_cct.recognizer import SHIPPED, Recognizer, sources_of
-from speaker_vgg_cct.synth import clip
+from speaker_vgg_cct.data.corpora import read_corpora
+from speaker_vgg_cct.inference.recognizer import SHIPPED, Recognizer, sources_of
+from speaker_vgg_cct.data.synthetic import clip
 
 FORMS = 'wav', 'flac', 'mp3', 'ogg', 'aiff', 'm4a'
 

@@ -4,8 +4,8 @@ import soundfile as sf
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from speaker_vgg_cct.cli import app
-from speaker_vgg_cct.synth import build, clip
+from speaker_vgg_cct.cli.verbs import app
+from speaker_vgg_cct.data.synthetic import build, clip
 
 DIR = '--corpora corpora --out out --jobs 1'
 IN = '--corpora corpora --out out --jobs 1 --device cpu'

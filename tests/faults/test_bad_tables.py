@@ -7,10 +7,10 @@ import yaml
 
 from speaker_vgg_cct.config import Config
 from speaker_vgg_cct.core import SVCError
-from speaker_vgg_cct.corpora import COLUMNS, load_manifest, read_labels, read_words
-from speaker_vgg_cct.results import read_runs
-from speaker_vgg_cct.study import read_systems
-from speaker_vgg_cct.train import config_of, load_config
+from speaker_vgg_cct.data.corpora import COLUMNS, load_manifest, read_labels, read_words
+from speaker_vgg_cct.experiments.results import read_runs
+from speaker_vgg_cct.experiments.study import read_systems
+from speaker_vgg_cct.training.loop import config_of, load_config
 
 ROW = dict.fromkeys(COLUMNS, 'x') | dict(clip='A/1', path='a.wav', corpus='A', speaker='A/s', emotion='sad', seconds='1.0', synthetic='False')
 HEAD = ','.join(COLUMNS)

@@ -9,10 +9,10 @@ import psutil
 import pytest
 from stages import SMALL
 
-from speaker_vgg_cct.synth import build
+from speaker_vgg_cct.data.synthetic import build
 
 LIMIT_S = 600  # for what takes seconds: a limit against waiting for ever
-COMMAND = 'from speaker_vgg_cct.use import start; start()'
+COMMAND = 'from speaker_vgg_cct.cli.command import start; start()'
 BUNDLE = 'bundle --corpora corpora --preset small.yaml --device cpu --jobs 2 --out'
 # workers with work for a day
 BUSY = '''

@@ -12,7 +12,7 @@ import numpy as np
 
 with atheris.instrument_imports(include=['speaker_vgg_cct', 'json']):
     from speaker_vgg_cct.core import SVCError
-    from speaker_vgg_cct.recognizer import SHIPPED, Recognizer, read_bundle, write_bundle
+    from speaker_vgg_cct.inference.recognizer import SHIPPED, Recognizer, read_bundle, write_bundle
 
 ARRAYS, TOLD = read_bundle(SHIPPED)
 # a tenth of the shipped one, for speed: the graph alone, and of the speaker encoders the functionals

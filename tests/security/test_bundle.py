@@ -11,10 +11,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from speaker_vgg_cct.audio import SAMPLE_RATE
+from speaker_vgg_cct.data.audio import SAMPLE_RATE
 from speaker_vgg_cct.core import SVCError, StoreError
-from speaker_vgg_cct.recognizer import RUNTIMES, SHIPPED, Recognizer, read_bundle, write_bundle
-from speaker_vgg_cct.synth import clip
+from speaker_vgg_cct.inference.recognizer import RUNTIMES, SHIPPED, Recognizer, read_bundle, write_bundle
+from speaker_vgg_cct.data.synthetic import clip
 
 BYTES, CONTENTS, GRAPHS = 400, 100, 100 # files that are tried
 MANY = 300 # contents, in the slow test

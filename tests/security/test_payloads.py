@@ -12,16 +12,16 @@ import torch
 import yaml
 
 import speaker_vgg_cct
-from speaker_vgg_cct.audio import load_audio
-from speaker_vgg_cct.checkpoint import read_checkpoint
+from speaker_vgg_cct.data.audio import load_audio
+from speaker_vgg_cct.models.checkpoints import read_checkpoint
 from speaker_vgg_cct.core import SVCError, provenance
-from speaker_vgg_cct.corpora import load_manifest
-from speaker_vgg_cct.recognizer import read_bundle
-from speaker_vgg_cct.results import read_runs
-from speaker_vgg_cct.speaker import load_speaker_pca, load_vggvox
-from speaker_vgg_cct.split import load_split
-from speaker_vgg_cct.study import read_systems
-from speaker_vgg_cct.train import load_config, load_run
+from speaker_vgg_cct.data.corpora import load_manifest
+from speaker_vgg_cct.inference.recognizer import read_bundle
+from speaker_vgg_cct.experiments.results import read_runs
+from speaker_vgg_cct.encoders.speaker import load_speaker_pca, load_vggvox
+from speaker_vgg_cct.data.split import load_split
+from speaker_vgg_cct.experiments.study import read_systems
+from speaker_vgg_cct.training.loop import load_config, load_run
 
 
 class Payload:
@@ -106,7 +106,7 @@ def test_the_payloads_would_have_run(tmp_path):
 
 def test_no_line_of_ours_lets_code_in():
     bad = re.compile(r'\bpickle\b(?!=False)|torch\.load\((?!.*weights_only=True)|np\.load\((?!.*allow_pickle=False)|read_pickle|yaml\.(load|unsafe_load|full_load)\(|(?<![\w.])(eval|exec)\(|shell=True|os\.system|joblib\.load|marshal|extractall|trust_remote_code')
-    found = [f'{f.name}: {line}' for f in Path(speaker_vgg_cct.__file__).parent.glob('*.py') for line in f.read_text().splitlines() if bad.search(line.split('  #')[0]) and not line.strip().startswith(('#', '"'))]
+    found = [f'{f.name}: {line}' for f in Path(speaker_vgg_cct.__file__).parent.rglob('*.py') for line in f.read_text().splitlines() if bad.search(line.split('  #')[0]) and not line.strip().startswith(('#', '"'))]
     assert not found, found
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from speaker_vgg_cct.config import Config
 from speaker_vgg_cct.core import EMOTIONS, SVCError
-from speaker_vgg_cct.corpora import COLUMNS, CORPORA, load_manifest, read_corpora, save_manifest
-from speaker_vgg_cct.recognizer import Recognition, sources_of
-from speaker_vgg_cct.train import config_of, load_config
+from speaker_vgg_cct.data.corpora import COLUMNS, CORPORA, load_manifest, read_corpora, save_manifest
+from speaker_vgg_cct.inference.recognizer import Recognition, sources_of
+from speaker_vgg_cct.training.loop import config_of, load_config
 
 text = st.text(st.characters(exclude_categories=['Cs']), max_size=40)
 quiet = settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck)) # slow machines are no failure
