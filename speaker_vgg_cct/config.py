@@ -16,7 +16,7 @@ from pathlib import Path
 from types import UnionType
 from typing import get_args
 
-from .core import ConfigError, digest, hash_file, project_root
+from .core import ConfigError, choose, digest, hash_file, project_root
 
 # %% ../nbs/01_config.ipynb #c0ffee02
 AUGMENTATION_GROUPS = {

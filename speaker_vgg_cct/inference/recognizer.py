@@ -24,7 +24,7 @@ from ..core import PACKAGE_FOLDER, AudioError, ConfigError, StoreError, atomic, 
 from .graph import Graph
 from ..features.spectrogram import PictureParams, clip_picture
 from ..features.vad import prepare_speech, speech_seconds
-from ..encoders.voice import Functionals, SpeakerPCA, VoiceLayers, VoiceStatistics
+from ..encoders.voice import Functionals, SpeakerPCA, VoiceLayers, VoiceStatistics, less_sure
 from ..data.waveform import prepare_waveform
 
 # %% ../../nbs/inference/20_recognizer.ipynb #c35a8c9d

@@ -13,6 +13,7 @@ import ast, json, os, re, shutil, subprocess, sys
 from itertools import groupby
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import yaml
 
@@ -20,6 +21,7 @@ from .._modidx import d as _index
 from ..core import ConfigError, digest, hash_file, project_root, this_program, write_text
 from .pages import finish_pages
 from ..apps.play import write_sounds
+from ..experiments.summary import to_markdown
 
 # %% ../../nbs/website/10_report.ipynb #04ab642e
 def read_notebook(path): "A notebook, whose `cells` have a `source` and, of code, `outputs`."; import nbformat; return nbformat.read(path, as_version=4) # slow to import: every verb of the command loads this module
