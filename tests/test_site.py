@@ -417,7 +417,7 @@ def test_a_held_out_page_shows_what_was_run_and_no_parameters(tmp_path):
 
 
 def test_names_are_linked_to_where_they_are_explained(site):
-    assert 'href="00_core.html#configerror"' in (site/'website'/'10_report.html').read_text(encoding='utf-8')
+    assert 'href="../00_core.html#configerror"' in (site/'website'/'10_report.html').read_text(encoding='utf-8')
 
 
 @pytest.fixture(scope='module')
