@@ -1,4 +1,5 @@
 "What a run is: its hash holds what can change its results and nothing else, and an option does what it says."
+import json
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -52,10 +53,11 @@ def same_weights(a, b): return all(torch.equal(a[k], b[k]) for k in a.keys() | b
 def test_recorded_runs_keep_their_hash():
     recorded = {run_name(r): r for r in read_runs(ROOT/'results').to_dict('records')}
     seen = 0
-    for file in sorted((ROOT/'results'/'runs').glob('*/args.yaml')):
-        args = yaml.safe_load(file.read_text())
+    for line in (ROOT/'results'/'provenance.jsonl').read_text().splitlines():
+        run = json.loads(line)
+        args = run['options']
         if any(args[k] and not Path(args[k]).is_file() for k in ('initial_checkpoint', 'weights')): continue
-        assert config_of(args, file).hash == recorded[file.parent.name]['config_hash'], file
+        assert config_of(args).hash == recorded[run['run']]['config_hash'], run['run']
         seen += 1
     assert seen >= 100
 

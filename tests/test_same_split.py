@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 import speaker_vgg_cct.cli.verbs as cli
 import speaker_vgg_cct.experiments.study as study
-from speaker_vgg_cct.core import write_json, write_text
 from speaker_vgg_cct.experiments.results import append_runs, result_row, run_name
 from speaker_vgg_cct.data.split import make_split, split_hash
 from speaker_vgg_cct.training.loop import load_config
@@ -50,9 +49,8 @@ def test_a_run_is_made_again_on_its_own_split(options, manifest, tmp_path, monke
                 label_hash=split.attrs['label_hash'], split={k: v for k, v in split.attrs.items() if k not in ('classes', 'label_hash')})
     row = result_row(made, dict(uar=50., accuracy=50., macro_f1=50., n=3))
     append_runs([row], tmp_path)
-    folder, asked = tmp_path/'runs'/run_name(row), []
-    write_text(folder/'args.yaml', yaml.safe_dump(asdict(config)))
-    write_json(folder/'provenance.json', made)
+    asked = []
+    (tmp_path/'provenance.jsonl').write_text(json.dumps(dict(run=run_name(row), options=asdict(config), provenance=made)) + '\n')
 
     def run_cell(split, *a, **more):
         asked.append(split)
@@ -62,4 +60,4 @@ def test_a_run_is_made_again_on_its_own_split(options, manifest, tmp_path, monke
     table = study.rerun(run_name(row), manifest, tmp_path, tmp_path/'out')
     assert np.array_equal(table.recorded, table.again)
     assert split_hash(asked[0]) == split_hash(split) and asked[0].attrs['validation'] == options.get('validation', .25)
-    assert asked[0].attrs['validation_speakers'] == json.loads((folder/'provenance.json').read_text())['split']['validation_speakers']
+    assert asked[0].attrs['validation_speakers'] == made['split']['validation_speakers']

@@ -639,7 +639,7 @@ def study(
 # %% ../../nbs/cli/20_verbs.ipynb #68ac3b73
 @verb
 def rerun(
-    run:Annotated[str, typer.Argument(metavar='RUN', help='Name of a folder in results/runs')],
+    run:Annotated[str, typer.Argument(metavar='RUN', help='Name of a recorded run, as in results/provenance.jsonl')],
     corpora:Annotated[Optional[Path], typer.Option(help='Folder of corpora; without it the synthetic ones are built')] = None,
     record:Annotated[bool, typer.Option(help='Write the comparison into reruns.csv, beside the results')] = False,
     out:Out = Path('output'), results:Results = None, device:Device = 'auto', jobs:Jobs = -1,
@@ -647,18 +647,19 @@ def rerun(
     """Repeat a recorded run from the start and compare the results.
 
     Example: `speaker-vgg-cct rerun EMODB-SPEAKER-VGG-CCT-71085e-3b6f1a-seed0 --corpora datasets`"""
+    from speaker_vgg_cct.experiments.results import read_runs, run_name
     from speaker_vgg_cct.experiments.study import record_rerun, rerun as rerun_cell
     from speaker_vgg_cct.training.loop import pick_device
     pick_device(device)
     name = Path(run).name
     corpora, out, own, _ = places(corpora, out, results, None)
     # where it was recorded: among one's own results, or among those of the repository
-    recorded = own if results or (own/'runs'/name).is_dir() else project_root()/'results'
+    recorded = own if results or name in {run_name(r) for r in read_runs(own).to_dict('records')} else project_root()/'results'
     manifest = _marked(corpora, out, None, jobs)
     table = rerun_cell(name, manifest, recorded, out, device, jobs, told()); typer.echo(table.round(4).to_string())
     if record: record_rerun(name, table, recorded, told(), own)
     odd = table.index[(table.recorded - table.again).abs() > 1e-3].tolist()
-    if odd: raise StoreError('came out differently', file=recorded/'runs'/name, value=odd, remedy='On another kind of processor the last digits of sums differ, and a training with them')
+    if odd: raise StoreError('came out differently', file=recorded/'runs.csv', value=f'{name}: {odd}', remedy='On another kind of processor the last digits of sums differ, and a training with them')
     typer.echo('the same')
 
 # %% ../../nbs/cli/20_verbs.ipynb #67195fee

@@ -23,10 +23,10 @@ from ..core import ConfigError, StoreError, atomic, choose, provenance, write_js
 from ..training.dataset import clips_heard, prepare, run_enrolment, speakers_of, store_pictures, store_voices, voice_vectors
 from ..evaluation.metrics import evaluate, floors, judge, validate
 from ..training.pretrain import TARGETS, pretrain
-from .results import append_runs, read_runs, result_row, run_name, save_aggregates
+from .results import append_runs, read_runs, result_row, recorded_provenance, run_name, save_run
 from ..encoders.speaker import encoder_id, encoder_parts, ENCODERS
 from ..data.split import make_split, split_hash
-from ..training.loop import load_config, load_run, make_model, pick_device, predict_logits, threads, train
+from ..training.loop import config_of, load_config, load_run, make_model, pick_device, predict_logits, threads, train
 from ..data.waveform import WAVEFORM
 
 # %% ../../nbs/experiments/10_study.ipynb #4fb25469
@@ -161,7 +161,7 @@ def run_system(
     m, made = _finished(folder, config, split) or run_cell(split, manifest, config, folder, Path(out)/'features', device, jobs,
                                                            system=system.name, group=system.group, command=command)[:2]
     row = result_row(made, m | {'validation_uar': float(pd.read_csv(folder/'summary.csv').eval_uar.max())})
-    append_runs([row], results); save_aggregates(folder, row, results)
+    append_runs([row], results); save_run(folder, row, results)
     return row
 
 # %% ../../nbs/experiments/10_study.ipynb #11d8897d
@@ -230,7 +230,7 @@ def store_features(
 
 # %% ../../nbs/experiments/10_study.ipynb #674f944a
 def rerun(
-    name:str, # of a folder in `results/runs`
+    name:str, # of a recorded run, as `run_name` gives it
     manifest:pd.DataFrame, # of the corpora that it was made from
     results, # folder with the table
     out, # of the new run, in `rerun`, and of the stores
@@ -238,29 +238,27 @@ def rerun(
 )->pd.DataFrame: # a row a metric: recorded, again (percent)
     "Trains and tests a recorded run again from nothing, with as many threads; raises `StoreError` or `ConfigError` if it cannot be the same run."
     known = {run_name(r): r for r in read_runs(results).to_dict('records')}; choose(name, known, 'run', StoreError, file=Path(results)/'runs.csv'); row = known[name]
-    args, made = (Path(results)/'runs'/name/f for f in ('args.yaml', 'provenance.json'))
-    for file in (args, made):
-        if not file.exists(): raise StoreError('the options and provenance of the run are not there', file=file, remedy='Restore them from git; baselines and floors have none')
-    config = load_config(args); split = make_split(manifest, **split_options_of(json.loads(made.read_text())))
+    options, made = recorded_provenance(name, results)
+    config, split = config_of(options, Path(results)/'provenance.jsonl'), make_split(manifest, **split_options_of(made))
     for what, new in (('label_hash', split.attrs['label_hash']), ('split_hash', split_hash(split)), ('config_hash', config.hash)):
         if new != row[what]: raise ConfigError(f'{name}: another {what} than recorded', value=new, remedy=f'It was {row[what]}: give the same corpora, files and version ({row["commit"]})')
     folder = Path(out)/'rerun'/name
     if folder.exists(): shutil.rmtree(folder)
-    with threads(json.loads(made.read_text())['threads']):
+    with threads(made['threads']):
         m = run_cell(split, manifest, config, folder, Path(out)/'features', device, jobs, system=row['system'], group=row['group'], command=command)[0]
     metrics = [k for k in row if k in ('uar', 'accuracy', 'macro_f1') or k.startswith('recall_') and k in m]
     return pd.DataFrame({'recorded': {k: float(row[k]) for k in metrics}, 'again': {k: float(m[k]) for k in metrics}})
 
 # %% ../../nbs/experiments/10_study.ipynb #27d62c98
 def record_rerun(
-    name:str, # of a folder in `results/runs`
+    name:str, # of a recorded run, as `run_name` gives it
     table:pd.DataFrame, # of `rerun`
     results, # folder with the table
     command:str='',
     to=None, # folder of `reruns.csv`; None: that of the table
 )->pd.DataFrame: # `reruns.csv`: name, recorded, again (UAR, percent), threads, recorded_on, processor, commit, command
     "Writes down how a run came out again, in place of what was known of it on this processor; raises `StoreError` if the file there is no such table."
-    results = Path(results); made, here, file = json.loads((results/'runs'/name/'provenance.json').read_text()), provenance(), Path(to or results)/'reruns.csv'
+    results = Path(results); made, here, file = recorded_provenance(name, results)[1], provenance(), Path(to or results)/'reruns.csv'
     row = dict(name=name, recorded=table.recorded['uar'], again=table.again['uar'], threads=made['threads'], recorded_on=made.get('processor', ''), processor=here['processor'], commit=here['commit'], command=command)
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_name('.runs.lock')):
