@@ -1,4 +1,5 @@
 "Everything about the package is said once, in settings.ini; this reads it for pip."
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -20,13 +21,21 @@ setup(
     author_email=cfg['author_email'],
     url=cfg['git_url'],
     license='MIT',
-    classifiers=['Development Status :: 3 - Alpha', 'Intended Audience :: Science/Research',
-                 'Programming Language :: Python :: 3.11', 'Topic :: Multimedia :: Sound/Audio :: Speech'],
+    classifiers=[
+        'Development Status :: 3 - Alpha',
+        'Intended Audience :: Science/Research',
+        'Programming Language :: Python :: 3.11',
+        'Topic :: Multimedia :: Sound/Audio :: Speech',
+    ],
     packages=find_packages(include=['speaker_vgg_cct*']),
     include_package_data=False,
     package_data={'speaker_vgg_cct': ['bundles/*.svc']},
     install_requires=cfg['requirements'].split(),
-    extras_require={k.removesuffix('_requirements'): v.split() for k, v in cfg.items() if k.endswith('_requirements')},
+    extras_require={
+        k.removesuffix('_requirements'): v.split()
+        for k, v in cfg.items()
+        if k.endswith('_requirements')
+    },
     python_requires=f">={cfg['min_python']}",
     entry_points={'console_scripts': cfg['console_scripts'].split()},
     zip_safe=False,

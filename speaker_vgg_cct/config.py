@@ -9,7 +9,9 @@ __all__ = ['AUGMENTATION_GROUPS', 'AUGMENTATIONS', 'SETTINGS', 'Pair', 'Triple',
            'kinds', 'understood']
 
 # %% ../nbs/01_config.ipynb #616cc383
-import math, operator, os
+import math
+import operator
+import os
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,171 +24,254 @@ from .core import ConfigError, choose, digest, hash_file, project_root
 AUGMENTATION_GROUPS = {
     'no_aug': (),
     'time_aug': ('loud', 'noise', 'speed', 'pitch', 'shift', 'norm'),
-    'freq_aug': ('mask', 'maskfreq')}
-AUGMENTATION_GROUPS['time_freq_aug'] = AUGMENTATIONS = AUGMENTATION_GROUPS['time_aug'] + AUGMENTATION_GROUPS['freq_aug']
+    'freq_aug': ('mask', 'maskfreq'),
+}
+AUGMENTATION_GROUPS['time_freq_aug'] = AUGMENTATIONS = (
+    AUGMENTATION_GROUPS['time_aug'] + AUGMENTATION_GROUPS['freq_aug']
+)
+
+
 def parse_augmentations(
-    names, # a group, a kind, several with commas between, or a list of them
-)->tuple: # kinds, each once, in the order of `AUGMENTATIONS`
+    names,  # a group, a kind, several with commas between, or a list of them
+) -> tuple:  # kinds, each once, in the order of `AUGMENTATIONS`
     "The kinds that `names` stands for; raises `ConfigError` for an unknown one."
     names = [n.strip() for n in names.split(',')] if isinstance(names, str) else list(names)
-    for n in names: choose(n, (*AUGMENTATION_GROUPS, *AUGMENTATIONS), 'augmentation')
+    for n in names:
+        choose(n, (*AUGMENTATION_GROUPS, *AUGMENTATIONS), 'augmentation')
     wanted = {k for n in names for k in AUGMENTATION_GROUPS.get(n, (n,))}
     return tuple(k for k in AUGMENTATIONS if k in wanted)
 
 # %% ../nbs/01_config.ipynb #75b71f69
-SETTINGS = {None: 'inductive', 'speaker': 'speaker-adapted', 'corpus': 'transductive'} # whose unlabelled clips are known → the setting of the result
+SETTINGS = {
+    None: 'inductive',
+    'speaker': 'speaker-adapted',
+    'corpus': 'transductive',
+}  # whose unlabelled clips are known → the setting of the result
+
 
 def weakest_setting(
-    bys, # keys of `SETTINGS`, of all that went into a result
-    k:int=None, # enrolled clips of each speaker; None: all. Without any, nothing was adapted to the speaker
-)->str: # a value of `SETTINGS`
+    bys,  # keys of `SETTINGS`, of all that went into a result
+    k: int = None,  # enrolled clips of each speaker; None: all. Without any, nothing was adapted to the speaker
+) -> str:  # a value of `SETTINGS`
     "The setting of a result: that of the ingredient which knew most of the test corpus."
     bys = [choose(b, SETTINGS, 'group to adapt to') for b in bys]
-    return next(SETTINGS[b] for b in ('corpus', 'speaker', None) if b in bys and not (b == 'speaker' and k == 0) or b is None)
+    return next(
+        SETTINGS[b]
+        for b in ('corpus', 'speaker', None)
+        if b in bys and not (b == 'speaker' and k == 0) or b is None
+    )
 
 # %% ../nbs/01_config.ipynb #5def8f47
 Pair, Triple = tuple[float, float], tuple[float, float, float]
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225) # mean and standard deviation of the channels, as in torchvision and timm
+IMAGENET = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # mean and standard deviation of the channels, as in torchvision and timm
+
 
 @dataclass(frozen=True)
 class Pictures:
     "Pictures"
-    layout: str = 'mel' # mel, or reference: its warped frequency axis
-    window: str = 'hamm' # hamm or hann
-    cmap: str = 'magma' # magma, jet, or none: grey levels
-    jpeg: bool = False # compress each picture as a JPEG, as in the reference
-    picture_size: int = None # pixels a side before resizing to the network's input; None: the same as that input
-    seconds: float = None # seconds that the width shows; None: the whole clip, resized
-    trim_db: float = 60.0 # decibels below the loudest frame that count as silence at the ends; less for a noisy room
-    mean: Triple = IMAGENET[0] # subtracted from each channel (range 0 to 1)
-    std: Triple = IMAGENET[1] # divisor of each channel
-    interpolation: str = 'bicubic' # to the network's size: bicubic, bilinear, nearest
-    crop_pct: float = 1.0 # share of each side kept in validation and test; the reference has 0.9
+
+    layout: str = 'mel'  # mel, or reference: its warped frequency axis
+    window: str = 'hamm'  # hamm or hann
+    cmap: str = 'magma'  # magma, jet, or none: grey levels
+    jpeg: bool = False  # compress each picture as a JPEG, as in the reference
+    picture_size: int = (
+        None  # pixels a side before resizing to the network's input; None: the same as that input
+    )
+    seconds: float = None  # seconds that the width shows; None: the whole clip, resized
+    trim_db: float = 60.0  # decibels below the loudest frame that count as silence at the ends; less for a noisy room
+    mean: Triple = IMAGENET[0]  # subtracted from each channel (range 0 to 1)
+    std: Triple = IMAGENET[1]  # divisor of each channel
+    interpolation: str = 'bicubic'  # to the network's size: bicubic, bilinear, nearest
+    crop_pct: float = 1.0  # share of each side kept in validation and test; the reference has 0.9
+
 
 @dataclass(frozen=True)
 class Voices:
     "Speaker vectors"
-    encoder: str = 'resemblyzer' # resemblyzer, resemblyzer_layers, campplus, vggvox, functionals, or several joined by +
-    weights: str = None # file of the encoder's weights, if it needs one
-    n_components: int = None # components of the projection; None: as many as data and network allow
-    fit_on: str = 'train' # clips that the projection is fitted on: train, or all as in the reference (transductive)
-    deviation: str = None # speaker adaptation, relative to other clips of the speaker: mean (their mean subtracted) or zscore (also divided by their standard deviation)
-    enrol: int = None # number of these clips; None: all
-    speeds: Pair = None # speed perturbation: training clips at each of these speeds count as other speakers (Ko et al. 2015)
-    encoder_drop: bool = False # of several encoders: repeat the training clips without each of them (modality dropout, Neverova et al. 2016)
-    late_fusion: str = None # one of the encoders, or several joined by +: a logistic regression on each is combined with the network (product rule of Kittler et al. 1998)
-    speaker_control: str = None # control experiment: shuffled (vectors permuted between the clips of a part) or zeroed
+
+    encoder: str = 'resemblyzer'  # resemblyzer, resemblyzer_layers, campplus, vggvox, functionals, or several joined by +
+    weights: str = None  # file of the encoder's weights, if it needs one
+    n_components: int = (
+        None  # components of the projection; None: as many as data and network allow
+    )
+    fit_on: str = 'train'  # clips that the projection is fitted on: train, or all as in the reference (transductive)
+    deviation: str = None  # speaker adaptation, relative to other clips of the speaker: mean (their mean subtracted) or zscore (also divided by their standard deviation)
+    enrol: int = None  # number of these clips; None: all
+    speeds: Pair = None  # speed perturbation: training clips at each of these speeds count as other speakers (Ko et al. 2015)
+    encoder_drop: bool = False  # of several encoders: repeat the training clips without each of them (modality dropout, Neverova et al. 2016)
+    late_fusion: str = None  # one of the encoders, or several joined by +: a logistic regression on each is combined with the network (product rule of Kittler et al. 1998)
+    speaker_control: str = None  # control experiment: shuffled (vectors permuted between the clips of a part) or zeroed
+
 
 @dataclass(frozen=True)
 class Network:
     "Network"
-    model: str = 'speaker_vgg_cct_end_to_end_4_7x2_112' # one of timm's names of this family
-    in_chans: int = 3 # colour planes: 1 or 3
-    img_size: int | tuple[int, int] = None # pixels a side, or height and width; None: what the name says
-    speaker_dim: int = None # length of the speaker vector; None: the model's width. Other lengths go through a layer
-    fusion: str = None # of speaker_vgg_cct_*: no_pooling (its default), pooling, concatenation
-    drop: float = 0.0 # share of outputs dropped in training
-    attn_drop: float = 0.1 # share of attention weights dropped
-    drop_path: float = 0.1 # share of clips that skip a branch of the last block
-    pretrained: bool = False # start from the published weights of the model
-    initial_checkpoint: str = None # start from the weights in this file
+
+    model: str = 'speaker_vgg_cct_end_to_end_4_7x2_112'  # one of timm's names of this family
+    in_chans: int = 3  # colour planes: 1 or 3
+    img_size: int | tuple[int, int] = (
+        None  # pixels a side, or height and width; None: what the name says
+    )
+    speaker_dim: int = None  # length of the speaker vector; None: the model's width. Other lengths go through a layer
+    fusion: str = None  # of speaker_vgg_cct_*: no_pooling (its default), pooling, concatenation
+    drop: float = 0.0  # share of outputs dropped in training
+    attn_drop: float = 0.1  # share of attention weights dropped
+    drop_path: float = 0.1  # share of clips that skip a branch of the last block
+    pretrained: bool = False  # start from the published weights of the model
+    initial_checkpoint: str = None  # start from the weights in this file
 
 # %% ../nbs/01_config.ipynb #4b02d7b2
 @dataclass(frozen=True)
 class Alterations:
     "Altered pictures"
-    no_aug: bool = False # switch off all alterations and erasing; mixing stays
-    picture_drop: float = 0.0 # share of clips without their picture, for models with a speaker vector
-    speaker_noise: float = 0.0 # standard deviation of noise added to the speaker vector, whose root mean square is 1
-    scale: Pair = None # crops: share of the area, from and to
-    ratio: Pair = None # crops: width to height, from and to; None: 3/4 to 4/3 if there is a scale
-    hflip: float = 0.0 # share mirrored left to right
-    vflip: float = 0.0 # share turned upside down
-    color_jitter: float | Triple = None # how much brightness, contrast and saturation vary
-    aa: str = None # timm's AutoAugment, RandAugment or AugMix, such as rand-m9-mstd0.5-inc1
-    train_interpolation: str = 'random' # of the crops: random, bicubic, bilinear, nearest
-    aug_splits: int = 0 # views of each picture in a batch, the first unaltered
-    jsd: bool = False # Jensen-Shannon loss between the views
-    reprob: float = 0.0 # share of pictures with an erased rectangle
-    remode: str = 'pixel' # filling: const, rand (a colour) or pixel (noise)
-    recount: int = 1 # largest number of rectangles
-    resplit: bool = False # no erasing in the first view
-    mixup: float = 0.0 # alpha of Mixup; 0: none
-    cutmix: float = 0.0 # alpha of CutMix; 0: none
-    cutmix_minmax: Pair = None # sides of CutMix's rectangle, as shares, from and to, in place of the alpha
-    mixup_mode: str = 'batch' # one weight for a batch, elem or pair
-    mixup_prob: float = 1.0 # share that is mixed
-    mixup_switch_prob: float = 0.5 # share of CutMix if there are both
-    mixup_off_epoch: int = 0 # no mixing from this epoch on; 0: never off
+
+    no_aug: bool = False  # switch off all alterations and erasing; mixing stays
+    picture_drop: float = (
+        0.0  # share of clips without their picture, for models with a speaker vector
+    )
+    speaker_noise: float = (
+        0.0  # standard deviation of noise added to the speaker vector, whose root mean square is 1
+    )
+    scale: Pair = None  # crops: share of the area, from and to
+    ratio: Pair = None  # crops: width to height, from and to; None: 3/4 to 4/3 if there is a scale
+    hflip: float = 0.0  # share mirrored left to right
+    vflip: float = 0.0  # share turned upside down
+    color_jitter: float | Triple = None  # how much brightness, contrast and saturation vary
+    aa: str = None  # timm's AutoAugment, RandAugment or AugMix, such as rand-m9-mstd0.5-inc1
+    train_interpolation: str = 'random'  # of the crops: random, bicubic, bilinear, nearest
+    aug_splits: int = 0  # views of each picture in a batch, the first unaltered
+    jsd: bool = False  # Jensen-Shannon loss between the views
+    reprob: float = 0.0  # share of pictures with an erased rectangle
+    remode: str = 'pixel'  # filling: const, rand (a colour) or pixel (noise)
+    recount: int = 1  # largest number of rectangles
+    resplit: bool = False  # no erasing in the first view
+    mixup: float = 0.0  # alpha of Mixup; 0: none
+    cutmix: float = 0.0  # alpha of CutMix; 0: none
+    cutmix_minmax: Pair = (
+        None  # sides of CutMix's rectangle, as shares, from and to, in place of the alpha
+    )
+    mixup_mode: str = 'batch'  # one weight for a batch, elem or pair
+    mixup_prob: float = 1.0  # share that is mixed
+    mixup_switch_prob: float = 0.5  # share of CutMix if there are both
+    mixup_off_epoch: int = 0  # no mixing from this epoch on; 0: never off
 
 # %% ../nbs/01_config.ipynb #bec24ef5
 @dataclass(frozen=True)
 class Learning:
     "Learning"
-    epochs: int = 40 # with the warm-up, without the cool-down
-    batch_size: int = 32 # clips; of several processes: of all together
-    validation_batch_size_multiplier: int = 2 # size of validation batches, in training batches
-    workers: int = 0 # processes that read ahead
-    seed: int = 0 # of weights, order, and all that is drawn
-    opt: str = 'adamw' # one of timm's optimizers
-    lr: float = 1e-3 # learning rate
-    weight_decay: float = 0.05 # weight decay, of all but biases and norms
-    momentum: float = 0.9 # momentum, of optimizers that have one
-    opt_eps: float = None # epsilon of the optimizer; None: its own
-    opt_betas: Pair = None # betas of the optimizer; None: its own
-    clip_grad: float = None # limit of the gradients; None: none
-    clip_mode: str = 'norm' # what is limited: norm, value, agc
-    sampling: str = 'clips' # what is drawn equally often: clips, classes, or corpora (and classes within)
-    smoothing: float = 0.1 # label smoothing
-    weights_regularization: bool = False # add the L1 norm of the head's weights to the loss
-    model_ema: bool = False # validate and keep the running average of the weights
-    model_ema_decay: float = 0.998 # decay of that average per step
-    model_ema_warmup: bool = False # the decay rises to that value: after n steps it is at most 1 - n^(-2/3), as in timm
-    amp: bool = False # automatic mixed precision (bfloat16), for GPUs and CPUs with instructions for it
-    channels_last: bool = True # memory format; changes the speed and the last digits of sums
-    eval_metric: str = 'uar' # metric on validation speakers that chooses the best epoch: uar, top1 (the reference's), loss
-    checkpoint_hist: int = 1 # number of best epochs whose weights are kept
-    save_graphs: bool = True # draw the learning curves
+
+    epochs: int = 40  # with the warm-up, without the cool-down
+    batch_size: int = 32  # clips; of several processes: of all together
+    validation_batch_size_multiplier: int = 2  # size of validation batches, in training batches
+    workers: int = 0  # processes that read ahead
+    seed: int = 0  # of weights, order, and all that is drawn
+    opt: str = 'adamw'  # one of timm's optimizers
+    lr: float = 1e-3  # learning rate
+    weight_decay: float = 0.05  # weight decay, of all but biases and norms
+    momentum: float = 0.9  # momentum, of optimizers that have one
+    opt_eps: float = None  # epsilon of the optimizer; None: its own
+    opt_betas: Pair = None  # betas of the optimizer; None: its own
+    clip_grad: float = None  # limit of the gradients; None: none
+    clip_mode: str = 'norm'  # what is limited: norm, value, agc
+    sampling: str = (
+        'clips'  # what is drawn equally often: clips, classes, or corpora (and classes within)
+    )
+    smoothing: float = 0.1  # label smoothing
+    weights_regularization: bool = False  # add the L1 norm of the head's weights to the loss
+    model_ema: bool = False  # validate and keep the running average of the weights
+    model_ema_decay: float = 0.998  # decay of that average per step
+    model_ema_warmup: bool = (
+        False  # the decay rises to that value: after n steps it is at most 1 - n^(-2/3), as in timm
+    )
+    amp: bool = (
+        False  # automatic mixed precision (bfloat16), for GPUs and CPUs with instructions for it
+    )
+    channels_last: bool = True  # memory format; changes the speed and the last digits of sums
+    eval_metric: str = 'uar'  # metric on validation speakers that chooses the best epoch: uar, top1 (the reference's), loss
+    checkpoint_hist: int = 1  # number of best epochs whose weights are kept
+    save_graphs: bool = True  # draw the learning curves
+
 
 @dataclass(frozen=True)
 class Schedule:
     "Learning rate"
-    sched: str = 'cosine' # cosine, tanh, step, poly, plateau, constant
-    min_lr: float = 1e-5 # final learning rate
-    warmup_epochs: int = 5 # epochs of a linear rise
-    warmup_lr: float = 1e-6 # first learning rate of the rise
-    cooldown_epochs: int = 0 # epochs added at the end, at the lowest rate
-    decay_epochs: int = 30 # step: epochs between falls
-    decay_rate: float = 0.1 # step, plateau: factor of a fall; poly: the power
-    patience_epochs: int = 10 # plateau: epochs without improvement
-    lr_noise: Pair | float = None # noise from and to these shares of the epochs; one number: from there on
-    lr_noise_pct: float = 0.67 # limit of the noise, as a share of the rate
-    lr_noise_std: float = 1.0 # its standard deviation
-    lr_cycle_mul: float = 1.0 # length of each cycle, in the one before
-    lr_cycle_limit: int = 1 # number of cycles; more make a longer training
+
+    sched: str = 'cosine'  # cosine, tanh, step, poly, plateau, constant
+    min_lr: float = 1e-5  # final learning rate
+    warmup_epochs: int = 5  # epochs of a linear rise
+    warmup_lr: float = 1e-6  # first learning rate of the rise
+    cooldown_epochs: int = 0  # epochs added at the end, at the lowest rate
+    decay_epochs: int = 30  # step: epochs between falls
+    decay_rate: float = 0.1  # step, plateau: factor of a fall; poly: the power
+    patience_epochs: int = 10  # plateau: epochs without improvement
+    lr_noise: Pair | float = (
+        None  # noise from and to these shares of the epochs; one number: from there on
+    )
+    lr_noise_pct: float = 0.67  # limit of the noise, as a share of the rate
+    lr_noise_std: float = 1.0  # its standard deviation
+    lr_cycle_mul: float = 1.0  # length of each cycle, in the one before
+    lr_cycle_limit: int = 1  # number of cycles; more make a longer training
 
 # %% ../nbs/01_config.ipynb #39050665
 @dataclass(frozen=True)
 class Config(Schedule, Learning, Alterations, Network, Voices, Pictures):
     "The options of a run. Made by `load_config`."
+
     @property
     def hash(self):
         "Of what differs from the defaults; a file counts by its content, and `NOT_IN_HASH` does not count."
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in NOT_IN_HASH and getattr(self, f.name) != f.default}
+        own = {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.name not in NOT_IN_HASH and getattr(self, f.name) != f.default
+        }
         return digest({k: _content(k, v) if k in FILES else v for k, v in own.items()})
+
     @property
-    def start(self): "As in the reference's folder names."; return 'pretrained' if self.pretrained or self.initial_checkpoint else 'scratch'
+    def start(self):
+        "As in the reference's folder names."
+        return 'pretrained' if self.pretrained or self.initial_checkpoint else 'scratch'
+
     @property
-    def mixes(self): return bool(self.mixup > 0 or self.cutmix > 0 or self.cutmix_minmax)
+    def mixes(self):
+        return bool(self.mixup > 0 or self.cutmix > 0 or self.cutmix_minmax)
+
     @property
-    def alters(self): return not self.no_aug and bool(self.scale or self.ratio or self.hflip or self.vflip or self.color_jitter or self.aa or self.aug_splits)
+    def alters(self):
+        return not self.no_aug and bool(
+            self.scale
+            or self.ratio
+            or self.hflip
+            or self.vflip
+            or self.color_jitter
+            or self.aa
+            or self.aug_splits
+        )
+
     @property
-    def views(self): return 0 if self.no_aug else self.aug_splits
+    def views(self):
+        return 0 if self.no_aug else self.aug_splits
 
     @property
     def voice(self):
         "What `dataset.prepare` is told of the speaker vectors."
-        return {k: getattr(self, k) for k in ('encoder', 'weights', 'n_components', 'fit_on', 'deviation', 'enrol', 'speaker_control', 'encoder_drop', 'late_fusion')} | {'speeds': self.speeds or ()}
+        return {
+            k: getattr(self, k)
+            for k in (
+                'encoder',
+                'weights',
+                'n_components',
+                'fit_on',
+                'deviation',
+                'enrol',
+                'speaker_control',
+                'encoder_drop',
+                'late_fusion',
+            )
+        } | {'speeds': self.speeds or ()}
 
     @property
     def voice_once(self):
@@ -196,121 +281,200 @@ class Config(Schedule, Learning, Alterations, Network, Voices, Pictures):
     @property
     def setting(self):
         "Of the results of a model that takes speaker vectors."
-        return weakest_setting(['corpus' if self.fit_on == 'all' else None, 'speaker' if self.deviation else None], self.enrol)
+        return weakest_setting(
+            ['corpus' if self.fit_on == 'all' else None, 'speaker' if self.deviation else None],
+            self.enrol,
+        )
+
 
 FILES = 'initial_checkpoint', 'weights'
 # how a run is computed and what is kept of it, not what comes out
-NOT_IN_HASH = ('workers', 'validation_batch_size_multiplier', 'channels_last',
-               'checkpoint_hist', 'save_graphs')
+NOT_IN_HASH = (
+    'workers',
+    'validation_batch_size_multiplier',
+    'channels_last',
+    'checkpoint_hist',
+    'save_graphs',
+)
+
 
 def _content(name, file):
     found = weights_path(file) if name == 'weights' else file
     # a Path would fail at a name that is too long
-    if os.path.isfile(found): return hash_file(found)
-    raise ConfigError(f'{name}: there is no such file', value=str(found),
-                      remedy=weights_help(file) if name == 'weights' else '')
+    if os.path.isfile(found):
+        return hash_file(found)
+    raise ConfigError(
+        f'{name}: there is no such file',
+        value=str(found),
+        remedy=weights_help(file) if name == 'weights' else '',
+    )
 
 # %% ../nbs/01_config.ipynb #9490691a
-IN_WEIGHTS = '$SVC_WEIGHTS/' # how a preset begins the name of a file in the folder of weights
+IN_WEIGHTS = '$SVC_WEIGHTS/'  # how a preset begins the name of a file in the folder of weights
 
-def weights_folder()->Path: # absolute
+
+def weights_folder() -> Path:  # absolute
     "The folder of weights files: `SVC_WEIGHTS` of the environment, or `weights/` of the checkout."
     named = os.environ.get('SVC_WEIGHTS')
     # a notebook has no file
     checkout = Path(__file__).parent.parent if '__file__' in globals() else project_root()
-    return (Path(named).expanduser() if named else checkout/'weights').absolute()
+    return (Path(named).expanduser() if named else checkout / 'weights').absolute()
+
 
 def weights_path(
-    file, # as a preset or the command line names it
-)->Path:
+    file,  # as a preset or the command line names it
+) -> Path:
     "Where a weights file is looked for."
     file = str(file)
-    if file.startswith(IN_WEIGHTS): return weights_folder()/file.removeprefix(IN_WEIGHTS)
+    if file.startswith(IN_WEIGHTS):
+        return weights_folder() / file.removeprefix(IN_WEIGHTS)
     return Path(file)
 
+
 def weights_help(
-    file, # as for `weights_path`
-)->str: # one or two sentences
+    file,  # as for `weights_path`
+) -> str:  # one or two sentences
     "What to do about a weights file that is missing."
-    if not str(file).startswith(IN_WEIGHTS): return 'A relative path starts at the current folder'
+    if not str(file).startswith(IN_WEIGHTS):
+        return 'A relative path starts at the current folder'
     get = '`make campplus` fetches the weights of CAM++ into weights/ of the checkout'
     return f'Weights files are looked for in the folder that SVC_WEIGHTS names, here {weights_folder()}. {get}'
 
 # %% ../nbs/01_config.ipynb #5eb99634
-def kinds(field): "The types that a field of `Config` takes, that of the command line first."; return get_args(field.type) if isinstance(field.type, UnionType) else (field.type,)
+def kinds(field):
+    "The types that a field of `Config` takes, that of the command line first."
+    return get_args(field.type) if isinstance(field.type, UnionType) else (field.type,)
 
-def _told(kind): return f'[{", ".join(map(_told, get_args(kind)))}]' if get_args(kind) else kind.__name__
+
+def _told(kind):
+    return f'[{", ".join(map(_told, get_args(kind)))}]' if get_args(kind) else kind.__name__
+
 
 def _as(kind, value):
     "`value` as a `kind`; raises `ValueError` or `TypeError`."
     if parts := get_args(kind):
-        if not isinstance(value, (list, tuple)) or len(value) != len(parts): raise ValueError
+        if not isinstance(value, (list, tuple)) or len(value) != len(parts):
+            raise ValueError
         return tuple(map(_as, parts, value))
     if kind is bool:
-        if isinstance(value, str) and value.lower() in ('true', 'false'): return value.lower() == 'true'
-        if not isinstance(value, bool): raise ValueError
+        if isinstance(value, str) and value.lower() in ('true', 'false'):
+            return value.lower() == 'true'
+        if not isinstance(value, bool):
+            raise ValueError
         return value
-    if isinstance(value, (bool, list, dict)): raise ValueError
-    if kind is str: return str(value)
+    if isinstance(value, (bool, list, dict)):
+        raise ValueError
+    if kind is str:
+        return str(value)
     return _whole(value) if kind is int else _finite(value)
 
-EXACT = 2**53 - 1 # a float up to here can come from one whole number alone
+
+EXACT = 2**53 - 1  # a float up to here can come from one whole number alone
+
 
 def _finite(value):
     number = float(value)
-    if not math.isfinite(number): raise ValueError
+    if not math.isfinite(number):
+        raise ValueError
     return number
+
 
 def _whole(value):
     "`value` as an int that is exactly it; raises `ValueError` where it went through a float that cannot hold it."
-    try: return int(value) if isinstance(value, str) else operator.index(value)
-    except (ValueError, TypeError): number = _finite(value) # such as 1e3 or '7.0'
-    if number != int(number) or abs(number) > EXACT: raise ValueError
+    try:
+        return int(value) if isinstance(value, str) else operator.index(value)
+    except (ValueError, TypeError):
+        number = _finite(value)  # such as 1e3 or '7.0'
+    if number != int(number) or abs(number) > EXACT:
+        raise ValueError
     return int(number)
 
-def _is_large(value): # a float, or how one is written, that cannot stand for one whole number
-    try: return abs(float(value)) > EXACT
-    except (ValueError, TypeError, OverflowError): return False
+
+def _is_large(value):  # a float, or how one is written, that cannot stand for one whole number
+    try:
+        return abs(float(value)) > EXACT
+    except (ValueError, TypeError, OverflowError):
+        return False
+
 
 def _recorded_weights(value):
     "The name of a weights file in a YAML file; `weights/NAME` is how runs up to version 0.1 wrote it."
     old = isinstance(value, str) and value.startswith('weights/') and not os.path.isfile(value)
     return IN_WEIGHTS + value.removeprefix('weights/') if old else value
 
+
 def _convert(value, field, file):
     "`value` as the type of a field of `Config`."
-    if field.name == 'weights' and file: value = _recorded_weights(value)
+    if field.name == 'weights' and file:
+        value = _recorded_weights(value)
     if value is None or isinstance(value, str) and value.lower() in ('none', 'null', ''):
-        if field.default is None or field.name == 'cmap': return None # no colour map: grey levels
+        if field.default is None or field.name == 'cmap':
+            return None  # no colour map: grey levels
         raise ConfigError(f'{field.name} needs a value', file=file, value=value)
     for kind in kinds(field):
-        try: return _as(kind, value)
-        except (ValueError, TypeError, OverflowError): pass
+        try:
+            return _as(kind, value)
+        except (ValueError, TypeError, OverflowError):
+            pass
     remedy = 'Write it with all its digits' if int in kinds(field) and _is_large(value) else ''
-    raise ConfigError(f'{field.name} must be of type {" or ".join(map(_told, kinds(field)))}', file=file, value=value, remedy=remedy)
+    raise ConfigError(
+        f'{field.name} must be of type {" or ".join(map(_told, kinds(field)))}',
+        file=file,
+        value=value,
+        remedy=remedy,
+    )
 
 # %% ../nbs/01_config.ipynb #1e2dd940
 ALIASES = {'pretrained_model': 'initial_checkpoint', 'num_workers': 'workers', 'dr': 'decay_rate'}
 OF_THE_SPLIT = 'dataset', 'num_classes', 'train_split', 'val_split'
 
+
 def understood(
-    given:dict, # keys and values of a file or of the command line
-    file, # where they were read
-)->dict: # field → value of its type
+    given: dict,  # keys and values of a file or of the command line
+    file,  # where they were read
+) -> dict:  # field → value of its type
     "What was given, in the words and types of `Config`."
     known = {f.name: f for f in fields(Config)}
     unknown = [str(k) for k in given if k not in {*known, *ALIASES, *OF_THE_SPLIT, 'input_size'}]
     if unknown:
-        near = [f'Did you mean {m[0]!r} for {k!r}? ' for k in unknown if (m := get_close_matches(k, [*known, *ALIASES, 'input_size'], 1, .5))]
-        raise ConfigError('unknown option' + 's'*(len(unknown) > 1), file=file, value=', '.join(unknown), remedy=f'{"".join(near)}Known: {", ".join(known)}')
+        near = [
+            f'Did you mean {m[0]!r} for {k!r}? '
+            for k in unknown
+            if (m := get_close_matches(k, [*known, *ALIASES, 'input_size'], 1, 0.5))
+        ]
+        raise ConfigError(
+            'unknown option' + 's' * (len(unknown) > 1),
+            file=file,
+            value=', '.join(unknown),
+            remedy=f'{"".join(near)}Known: {", ".join(known)}',
+        )
     found = {}
+
     def put(name, value):
-        if found.setdefault(name, value) != value: raise ConfigError(f'{name} is said twice', file=file, value=(found[name], value), remedy='Say it once')
+        if found.setdefault(name, value) != value:
+            raise ConfigError(
+                f'{name} is said twice', file=file, value=(found[name], value), remedy='Say it once'
+            )
+
     for k, v in given.items():
-        if k in OF_THE_SPLIT: continue
-        if k != 'input_size': put(ALIASES.get(k, k), _convert(v, known[ALIASES.get(k, k)], file)); continue
-        try: chans, *size = _as(tuple[int, int, int], v)
-        except (ValueError, TypeError, OverflowError): raise ConfigError('input_size must be of type [int, int, int]', file=file, value=v, remedy='Give channels, height, width') from None
-        put('in_chans', chans); put('img_size', size[0] if size[0] == size[1] else tuple(size))
-    if (aside := [k for k in given if k in OF_THE_SPLIT]): print(f'{Path(file).name if file else "options"}: {", ".join(aside)} left aside, the split says them')
+        if k in OF_THE_SPLIT:
+            continue
+        if k != 'input_size':
+            put(ALIASES.get(k, k), _convert(v, known[ALIASES.get(k, k)], file))
+            continue
+        try:
+            chans, *size = _as(tuple[int, int, int], v)
+        except (ValueError, TypeError, OverflowError):
+            raise ConfigError(
+                'input_size must be of type [int, int, int]',
+                file=file,
+                value=v,
+                remedy='Give channels, height, width',
+            ) from None
+        put('in_chans', chans)
+        put('img_size', size[0] if size[0] == size[1] else tuple(size))
+    if aside := [k for k in given if k in OF_THE_SPLIT]:
+        print(
+            f'{Path(file).name if file else "options"}: {", ".join(aside)} left aside, the split says them'
+        )
     return found

@@ -11,8 +11,21 @@ __all__ = ['EMOTIONS', 'SYNONYMS', 'TASKS', 'UNWRITABLE', 'NO_SYNC', 'WATCH_S', 
            'project_root']
 
 # %% ../nbs/00_core.ipynb #1dbdb80e
-import errno, hashlib, json, os, platform, re, reprlib, secrets, signal, subprocess, sys, time, unicodedata
-from configparser import ConfigParser, Error as ConfigParserError
+import errno
+import hashlib
+import json
+import os
+import platform
+import re
+import reprlib
+import secrets
+import signal
+import subprocess
+import sys
+import time
+import unicodedata
+from configparser import ConfigParser
+from configparser import Error as ConfigParserError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -27,50 +40,104 @@ from joblib._parallel_backends import LokyBackend
 from joblib.parallel import get_active_backend
 
 # %% ../nbs/00_core.ipynb #02c92fcd
-_short = reprlib.Repr() # a value may be a novel, or a YAML file of a kilobyte that stands for gigabytes
-_short.maxlevel, _short.maxlist, _short.maxtuple, _short.maxdict, _short.maxstring, _short.maxother = 3, 12, 12, 12, 400, 400
+_short = (
+    reprlib.Repr()
+)  # a value may be a novel, or a YAML file of a kilobyte that stands for gigabytes
+(
+    _short.maxlevel,
+    _short.maxlist,
+    _short.maxtuple,
+    _short.maxdict,
+    _short.maxstring,
+    _short.maxother,
+) = 3, 12, 12, 12, 400, 400
+
 
 class SVCError(Exception):
     "An error of the user's data or choices; the message names the file, the value and the remedy."
-    def __init__(self,
-        problem:str, # what is wrong, in one clause
-        file=None, # the file or folder that it is about
-        value=None, # the offending value
-        remedy:str='', # what to do about it
+
+    def __init__(
+        self,
+        problem: str,  # what is wrong, in one clause
+        file=None,  # the file or folder that it is about
+        value=None,  # the offending value
+        remedy: str = '',  # what to do about it
     ):
         self.problem, self.file, self.value, self.remedy = problem.rstrip('.'), file, value, remedy
         super().__init__((f'{file}: ' if file is not None else '') + self.said)
 
     @property
-    def said(self): "The message without the file, where that is named already."; return self.problem + (f' (got {_short.repr(self.value)})' if self.value is not None else '') + (f'. {self.remedy}' if self.remedy else '')
+    def said(self):
+        "The message without the file, where that is named already."
+        return (
+            self.problem
+            + (f' (got {_short.repr(self.value)})' if self.value is not None else '')
+            + (f'. {self.remedy}' if self.remedy else '')
+        )
 
-class CorpusError(SVCError): "A corpus folder or a label that cannot be understood."
-class AudioError(SVCError): "A clip that cannot be decoded or holds no usable speech."
-class SplitError(SVCError): "A split that cannot be made."
-class LeakageError(SplitError): "A split whose parts share a speaker or a clip."
-class ConfigError(SVCError): "An unknown option or a value out of its range."
-class StoreError(SVCError): "A stored file that is damaged or does not belong to what asks for it."
+
+class CorpusError(SVCError):
+    "A corpus folder or a label that cannot be understood."
+
+
+class AudioError(SVCError):
+    "A clip that cannot be decoded or holds no usable speech."
+
+
+class SplitError(SVCError):
+    "A split that cannot be made."
+
+
+class LeakageError(SplitError):
+    "A split whose parts share a speaker or a clip."
+
+
+class ConfigError(SVCError):
+    "An unknown option or a value out of its range."
+
+
+class StoreError(SVCError):
+    "A stored file that is damaged or does not belong to what asks for it."
 
 # %% ../nbs/00_core.ipynb #69ae79ab
 def choose(
-    value, # what was given
-    options, # what is allowed
-    what:str, # what is being chosen, for the message
-    error=ConfigError, # the error to raise
-    file=None, # where the value was read
-): # the value itself
+    value,  # what was given
+    options,  # what is allowed
+    what: str,  # what is being chosen, for the message
+    error=ConfigError,  # the error to raise
+    file=None,  # where the value was read
+):  # the value itself
     "`value` if it is one of `options`, else an error that names the nearest option."
     options = list(options)
-    if value in options: return value
+    if value in options:
+        return value
     near = get_close_matches(str(value), map(str, options), n=1, cutoff=0.5)
     hint = f'Did you mean {near[0]!r}? ' if near else ''
     more = f' … and {len(options) - 40} more' if len(options) > 40 else ''
-    raise error(f'unknown {what}', file=file, value=value, remedy=f'{hint}Known: {", ".join(map(str, options[:40]))}{more}')
+    raise error(
+        f'unknown {what}',
+        file=file,
+        value=value,
+        remedy=f'{hint}Known: {", ".join(map(str, options[:40]))}{more}',
+    )
 
 # %% ../nbs/00_core.ipynb #4ec8d099
-EMOTIONS = ('anger', 'boredom', 'calm', 'disgust', 'excited', 'fearful', 'frustration', 'guilt', 'happy', 'neutral', 'sad', 'surprised')
+EMOTIONS = (
+    'anger',
+    'boredom',
+    'calm',
+    'disgust',
+    'excited',
+    'fearful',
+    'frustration',
+    'guilt',
+    'happy',
+    'neutral',
+    'sad',
+    'surprised',
+)
 
-_WORDS = { # emotion → its other words, without accents: English, codes of the field, then de, it, fr, es, pt
+_WORDS = {  # emotion → its other words, without accents: English, codes of the field, then de, it, fr, es, pt
     'anger': 'angry ang wut wuetend wutend zorn zornig arger aerger rabbia colere enojo enfado raiva',
     'boredom': 'bored langeweile gelangweilt noia ennui aburrimiento tedio',
     'calm': 'calmness ruhig calma calme',
@@ -80,27 +147,31 @@ _WORDS = { # emotion → its other words, without accents: English, codes of the
     'frustration': 'frustrated fru',
     'guilt': 'guilty schuld',
     'happy': 'happiness joy joyful hap freude freudig glucklich gluecklich frohlich froehlich gioia felicita'
-             ' joie bonheur alegria felicidad felicidade',
+    ' joie bonheur alegria felicidad felicidade',
     'neutral': 'neu neutro neutrale neutre',
     'sad': 'sadness traurig trauer traurigkeit tristezza triste tristesse tristeza',
-    'surprised': 'surprise sur uberraschung ueberraschung uberrascht ueberrascht sorpresa surpresa'}
+    'surprised': 'surprise sur uberraschung ueberraschung uberrascht ueberrascht sorpresa surpresa',
+}
 SYNONYMS = {word: emotion for emotion, words in _WORDS.items() for word in words.split()}
 
-def plain_word(word)->str: # ' Überraschung' → 'uberraschung'
+
+def plain_word(word) -> str:  # ' Überraschung' → 'uberraschung'
     "A word in lower case, without accents and spaces around it."
     letters = unicodedata.normalize('NFKD', str(word)).strip().lower()
     return ''.join(c for c in letters if not unicodedata.combining(c))
 
-def known_emotion(word)->str: # one of `EMOTIONS`, None for a word that is none
+
+def known_emotion(word) -> str:  # one of `EMOTIONS`, None for a word that is none
     "The project's name of an emotion, of which a corpus writes a noun, an adjective or a code."
     plain = plain_word(word)
     plain = SYNONYMS.get(plain, plain)
     return plain if plain in EMOTIONS else None
 
+
 def emotion_name(
-    word:str, # an emotion as a corpus writes it, any case
-    file=None, # where it was read, for the error
-)->str: # one of `EMOTIONS`
+    word: str,  # an emotion as a corpus writes it, any case
+    file=None,  # where it was read, for the error
+) -> str:  # one of `EMOTIONS`
     "The project's name of an emotion; raises `CorpusError` for a word that is none."
     return known_emotion(word) or choose(plain_word(word), EMOTIONS, 'emotion', CorpusError, file)
 
@@ -108,18 +179,29 @@ def emotion_name(
 @dataclass(frozen=True)
 class Task:
     "An explicit map from emotions to classes."
-    name: str # `3`, `4` or `all`
-    classes: tuple # class names in index order
-    emotions: tuple # pairs (emotion, class); what is not named is dropped
+
+    name: str  # `3`, `4` or `all`
+    classes: tuple  # class names in index order
+    emotions: tuple  # pairs (emotion, class); what is not named is dropped
 
     @property
-    def map(self): return dict(self.emotions)
+    def map(self):
+        return dict(self.emotions)
+
     @property
-    def drops(self): return tuple(e for e in EMOTIONS if e not in self.map)
+    def drops(self):
+        return tuple(e for e in EMOTIONS if e not in self.map)
+
     @property
-    def hash(self): return digest(self.classes, sorted(self.emotions))
-    def index(self, label): return self.classes.index(label)
-    def label(self, emotion): "The class of an emotion, or None if it is dropped."; return self.map.get(emotion)
+    def hash(self):
+        return digest(self.classes, sorted(self.emotions))
+
+    def index(self, label):
+        return self.classes.index(label)
+
+    def label(self, emotion):
+        "The class of an emotion, or None if it is dropped."
+        return self.map.get(emotion)
 
     def restrict(self, classes):
         "The same task without the classes that are not in `classes` (a test corpus may lack some)."
@@ -127,52 +209,86 @@ class Task:
         return Task(self.name, kept, tuple((e, c) for e, c in self.emotions if c in kept))
 
 # %% ../nbs/00_core.ipynb #873793dd
-_plain = json.JSONEncoder(sort_keys=True, default=str).encode # made once: `json.dumps` makes one for each call
+_plain = json.JSONEncoder(
+    sort_keys=True, default=str
+).encode  # made once: `json.dumps` makes one for each call
+
 
 def digest(
-    *parts, # anything that `json.dumps` understands, or bytes, or arrays
-)->str: # 16 hexadecimal digits
+    *parts,  # anything that `json.dumps` understands, or bytes, or arrays
+) -> str:  # 16 hexadecimal digits
     "One short SHA-256 over plain values: the same values give the same digest on any machine."
     h = hashlib.sha256()
     for p in parts:
-        if isinstance(p, np.ndarray): p = f'{p.dtype.str}{p.shape}'.encode() + np.ascontiguousarray(p).tobytes()
+        if isinstance(p, np.ndarray):
+            p = f'{p.dtype.str}{p.shape}'.encode() + np.ascontiguousarray(p).tobytes()
         h.update(p if isinstance(p, bytes) else _plain(p).encode())
         h.update(b'\0')
     return h.hexdigest()[:16]
 
 # %% ../nbs/00_core.ipynb #cd576d39
-def hash_file(path)->str: # SHA-256, 64 hex digits
+def hash_file(path) -> str:  # SHA-256, 64 hex digits
     "The hash of a file's bytes."
-    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
+    with open(path, 'rb') as f:
+        return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../nbs/00_core.ipynb #15e57cf1
-_same = lambda *names: tuple((n, n) for n in names)
+def _same(*names):
+    return tuple((n, n) for n in names)
+
+
 _negative = ('sad', 'anger', 'disgust', 'fearful', 'frustration')
 _positive = ('happy', 'surprised', 'excited')
 
-TASKS = {t.name: t for t in (
-    Task('4', ('anger', 'happy', 'neutral', 'sad'), _same('anger', 'happy', 'neutral', 'sad')),
-    Task('3', ('neutral', 'positive', 'negative'),
-         (('neutral', 'neutral'), *((e, 'positive') for e in _positive), *((e, 'negative') for e in _negative))),
-    Task('all', ('happy', 'sad', 'anger', 'disgust', 'fearful', 'neutral', 'surprised'),
-         _same('happy', 'sad', 'anger', 'disgust', 'fearful', 'neutral', 'surprised')))}
+TASKS = {
+    t.name: t
+    for t in (
+        Task('4', ('anger', 'happy', 'neutral', 'sad'), _same('anger', 'happy', 'neutral', 'sad')),
+        Task(
+            '3',
+            ('neutral', 'positive', 'negative'),
+            (
+                ('neutral', 'neutral'),
+                *((e, 'positive') for e in _positive),
+                *((e, 'negative') for e in _negative),
+            ),
+        ),
+        Task(
+            'all',
+            ('happy', 'sad', 'anger', 'disgust', 'fearful', 'neutral', 'surprised'),
+            _same('happy', 'sad', 'anger', 'disgust', 'fearful', 'neutral', 'surprised'),
+        ),
+    )
+}
 
-def get_task(name)->Task: # `3`, `4` or `all`
+
+def get_task(name) -> Task:  # `3`, `4` or `all`
     "The task of that name; raises `ConfigError` for another."
     return TASKS[choose(str(name), TASKS, 'task')]
 
 # %% ../nbs/00_core.ipynb #9bf70e1b
 def make_rng(
-    seed:int, # the run's seed
-    *names, # what the numbers are for: a clip, a kind, a copy, …
-)->np.random.Generator:
+    seed: int,  # the run's seed
+    *names,  # what the numbers are for: a clip, a kind, a copy, …
+) -> np.random.Generator:
     "A generator that depends on `seed` and `names` alone."
     return np.random.default_rng(int(digest(seed, *names), 16))
 
 # %% ../nbs/00_core.ipynb #4071fdf2
-UNWRITABLE = errno.EEXIST, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EFBIG # numbers of errors that are the user's to mend
-_full = re.compile(r'No space left|(requested and \d+ written)') # as safetensors and NumPy say it
+UNWRITABLE = (
+    errno.EEXIST,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.EFBIG,
+)  # numbers of errors that are the user's to mend
+_full = re.compile(r'No space left|(requested and \d+ written)')  # as safetensors and NumPy say it
 NO_SYNC = errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR
+
 
 def _new_beside(path):
     """An empty file beside `path`, with its suffix.
@@ -180,26 +296,37 @@ def _new_beside(path):
     The kernel applies the umask: a program can read it only by setting it for all its threads."""
     while True:
         tmp = path.with_name(f'.{path.stem}-{secrets.token_hex(4)}{path.suffix}')
-        try: os.close(os.open(tmp, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        except FileExistsError: continue
+        try:
+            os.close(os.open(tmp, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except FileExistsError:
+            continue
         return tmp
+
 
 def sync_file(path):
     "Returns when the content of a file is on the disk."
-    with open(path, 'r+b') as f: os.fsync(f.fileno()) # Windows syncs only what is open for writing
+    with open(path, 'r+b') as f:
+        os.fsync(f.fileno())  # Windows syncs only what is open for writing
+
 
 def sync_folder(path):
     "Returns when the names in a folder are on the disk; does nothing where folders cannot be synced."
-    try: fd = os.open(path, os.O_RDONLY)
-    except OSError: return # Windows opens no folder
-    try: os.fsync(fd)
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return  # Windows opens no folder
+    try:
+        os.fsync(fd)
     except OSError as e:
-        if e.errno not in NO_SYNC: raise
-    finally: os.close(fd)
+        if e.errno not in NO_SYNC:
+            raise
+    finally:
+        os.close(fd)
+
 
 @contextmanager
 def atomic(
-    path, # the file to be written; its folder is made
+    path,  # the file to be written; its folder is made
 ):
     """Yields a temporary path beside `path` (same suffix), renamed to `path` if the block succeeds, deleted if it fails.
 
@@ -208,145 +335,230 @@ def atomic(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tmp = _new_beside(path)
-        mode = tmp.stat().st_mode & 0o777 # as the umask has it; who replaces the file, as safetensors does, makes a private one
+        mode = (
+            tmp.stat().st_mode & 0o777
+        )  # as the umask has it; who replaces the file, as safetensors does, makes a private one
         yield tmp
         os.chmod(tmp, mode)
-        sync_file(tmp) # before the rename: a power cut must not leave the name of a file without its content
+        sync_file(
+            tmp
+        )  # before the rename: a power cut must not leave the name of a file without its content
         os.replace(tmp, path)
         sync_folder(path.parent)
-    except SVCError: raise # it says already what is wrong
+    except SVCError:
+        raise  # it says already what is wrong
     except Exception as e:
         full = _full.search(str(e))
-        if getattr(e, 'errno', None) not in UNWRITABLE and not full: raise
-        raise StoreError(f'cannot be written: {f"No space left on device ({e})" if full and full[1] else e}', file=path, remedy='Free space, or give a folder that you may write to; what was finished is kept') from e
+        if getattr(e, 'errno', None) not in UNWRITABLE and not full:
+            raise
+        raise StoreError(
+            f'cannot be written: {f"No space left on device ({e})" if full and full[1] else e}',
+            file=path,
+            remedy='Free space, or give a folder that you may write to; what was finished is kept',
+        ) from e
     finally:
-        if tmp: tmp.unlink(missing_ok=True)
+        if tmp:
+            tmp.unlink(missing_ok=True)
 
-def write_text(path, text:str):
+
+def write_text(path, text: str):
     "Writes `text` to `path`, whole or not at all."
-    with atomic(path) as tmp: tmp.write_text(text, encoding='utf-8')
+    with atomic(path) as tmp:
+        tmp.write_text(text, encoding='utf-8')
+
 
 def write_json(path, obj):
     "Writes `obj` as JSON to `path`, whole or not at all."
     write_text(path, json.dumps(obj, indent=1, default=str) + '\n')
 
 # %% ../nbs/00_core.ipynb #09afc90c
-WATCH_S = 1 # a worker looks so often whether its parent is still there
+WATCH_S = 1  # a worker looks so often whether its parent is still there
+
 
 def _end_with(parent):
     "Ends this process, a worker, when its parent has ended. Without this it may wait for ever for what nobody sends."
+
     def watch():
-        while os.getppid() == parent: time.sleep(WATCH_S)
+        while os.getppid() == parent:
+            time.sleep(WATCH_S)
         os._exit(1)
+
     Thread(target=watch, daemon=True).start()
 
+
 def in_parallel(
-    function, # of one item; it is sent to other processes
+    function,  # of one item; it is sent to other processes
     items,
-    jobs:int=-1, # processes, -1: one a core
-): # a generator of results, in the order of the items
+    jobs: int = -1,  # processes, -1: one a core
+):  # a generator of results, in the order of the items
     "`function` of each item, on as many cores as asked for; holds a few results at a time."
     items, backend = iter(items), get_active_backend()[0]
-    if not getattr(backend, 'elsewhere', False): # on a cluster none is computed here, see `parallel.on_cluster`
-        yield from map(function, islice(items, 1)) # the first one here: Numba, which librosa uses, compiles on first use into a cache on disk, and processes that fill it at once can crash (numba issue 10128)
-    ours = dict(initializer=_end_with, initargs=(os.getpid(),)) if isinstance(backend, LokyBackend) else {} # other workers were there before, and stay
-    yield from Parallel(n_jobs=jobs, return_as='generator', idle_worker_timeout=10, **ours)(delayed(function)(i) for i in items)
+    if not getattr(
+        backend, 'elsewhere', False
+    ):  # on a cluster none is computed here, see `parallel.on_cluster`
+        yield from map(
+            function, islice(items, 1)
+        )  # the first one here: Numba, which librosa uses, compiles on first use into a cache on disk, and processes that fill it at once can crash (numba issue 10128)
+    ours = (
+        dict(initializer=_end_with, initargs=(os.getpid(),))
+        if isinstance(backend, LokyBackend)
+        else {}
+    )  # other workers were there before, and stay
+    yield from Parallel(n_jobs=jobs, return_as='generator', idle_worker_timeout=10, **ours)(
+        delayed(function)(i) for i in items
+    )
 
 # %% ../nbs/00_core.ipynb #09d18357
 ENDING = [s for name in ('SIGTERM', 'SIGHUP') if (s := getattr(signal, name, None))]
-PATIENCE_S = 5 # for children that clean up, before they are killed
+PATIENCE_S = 5  # for children that clean up, before they are killed
+
 
 def end_children():
     "Ends all processes that this one has started, and those that they have started."
-    import psutil # slow to import: only when it is needed
-    def is_tracker(p): # of joblib and Python; it cleans up what the others leave, and ends with this process
-        try: return 'resource_tracker' in ' '.join(p.cmdline())
-        except psutil.Error: return False
-    children = psutil.Process().children(recursive=True) # before one ends, whose own would be lost
+    import psutil  # slow to import: only when it is needed
+
+    def is_tracker(
+        p,
+    ):  # of joblib and Python; it cleans up what the others leave, and ends with this process
+        try:
+            return 'resource_tracker' in ' '.join(p.cmdline())
+        except psutil.Error:
+            return False
+
+    children = psutil.Process().children(recursive=True)  # before one ends, whose own would be lost
     children = [c for c in children if not is_tracker(c)]
     for c in children:
-        with suppress(psutil.NoSuchProcess): c.terminate()
+        with suppress(psutil.NoSuchProcess):
+            c.terminate()
     for c in psutil.wait_procs(children, PATIENCE_S)[1]:
-        with suppress(psutil.NoSuchProcess): c.kill()
+        with suppress(psutil.NoSuchProcess):
+            c.kill()
+
 
 @contextmanager
 def ended_by_signals():
     """Inside the block, SIGTERM and SIGHUP raise `SystemExit` with the status that shells give, and children end.
 
     A signal that is ignored, as under nohup, or handled already is left alone. A second one ends the process at once."""
-    mine = [s for s in ENDING if current_thread() is main_thread() and signal.getsignal(s) == signal.SIG_DFL]
+    mine = [
+        s
+        for s in ENDING
+        if current_thread() is main_thread() and signal.getsignal(s) == signal.SIG_DFL
+    ]
     received = []
 
     def end(number, frame):
         received.append(number)
-        for s in mine: signal.signal(s, signal.SIG_DFL)
+        for s in mine:
+            signal.signal(s, signal.SIG_DFL)
         sys.exit(128 + number)
 
-    for s in mine: signal.signal(s, end)
-    try: yield
+    for s in mine:
+        signal.signal(s, end)
+    try:
+        yield
     finally:
         if received:
-            print(f'ended by {signal.Signals(received[0]).name}: the same command goes on where it stopped', file=sys.stderr)
+            print(
+                f'ended by {signal.Signals(received[0]).name}: the same command goes on where it stopped',
+                file=sys.stderr,
+            )
             end_children()
-        for s in mine: signal.signal(s, signal.SIG_DFL)
+        for s in mine:
+            signal.signal(s, signal.SIG_DFL)
 
 # %% ../nbs/00_core.ipynb #2f89035c
 PACKAGE = 'speaker_vgg_cct'
-PACKAGE_FOLDER = Path(__file__).parent if '__file__' in globals() else Path.cwd() # a notebook has no file
+PACKAGE_FOLDER = (
+    Path(__file__).parent if '__file__' in globals() else Path.cwd()
+)  # a notebook has no file
+
 
 def is_checkout(
     folder,
-)->bool: # does its `settings.ini` describe this package
+) -> bool:  # does its `settings.ini` describe this package
     "Whether a folder is the top of a checkout of this project."
     settings = ConfigParser(interpolation=None)
-    try: settings.read(Path(folder)/'settings.ini', encoding='utf-8')
-    except (ConfigParserError, UnicodeDecodeError): return False
+    try:
+        settings.read(Path(folder) / 'settings.ini', encoding='utf-8')
+    except (ConfigParserError, UnicodeDecodeError):
+        return False
     return settings.defaults().get('lib_name') == PACKAGE
+
 
 def _git(*args, folder):
     "What git prints. Variables such as GIT_DIR, which git sets for its hooks, name another repository."
     env = {k: v for k, v in os.environ.items() if not k.startswith('GIT_')}
-    return subprocess.run(['git', *args], capture_output=True, text=True, check=True, cwd=folder, env=env).stdout.strip()
+    return subprocess.run(
+        ['git', *args], capture_output=True, text=True, check=True, cwd=folder, env=env
+    ).stdout.strip()
+
 
 def git_commit(
-    folder=None, # where the code lies; None: the folder of this module
-)->str: # short commit, `+` behind it if the tree differs from it, `unknown` outside a checkout of this project
+    folder=None,  # where the code lies; None: the folder of this module
+) -> str:  # short commit, `+` behind it if the tree differs from it, `unknown` outside a checkout of this project
     "The commit of the checkout that this code lies in. A repository that only surrounds an installed package is none."
     folder = folder or PACKAGE_FOLDER
     try:
         top = _git('rev-parse', '--show-toplevel', folder=folder)
-        if not is_checkout(top) or not _git('ls-files', '.', folder=folder): return 'unknown'
-        return _git('rev-parse', '--short=10', 'HEAD', folder=folder) + ('+' if _git('status', '--porcelain', '-uno', folder=folder) else '')
-    except (OSError, subprocess.CalledProcessError): return 'unknown'
+        if not is_checkout(top) or not _git('ls-files', '.', folder=folder):
+            return 'unknown'
+        return _git('rev-parse', '--short=10', 'HEAD', folder=folder) + (
+            '+' if _git('status', '--porcelain', '-uno', folder=folder) else ''
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return 'unknown'
 
-def processor()->str: # such as `AMD EPYC`
+
+def processor() -> str:  # such as `AMD EPYC`
     "The name of the processor: another kind adds in another order, so a training ends in other last digits."
-    info = Path('/proc/cpuinfo'); name = re.search(r'model name\s*:\s*(.+)', info.read_text()) if info.exists() else None
+    info = Path('/proc/cpuinfo')
+    name = re.search(r'model name\s*:\s*(.+)', info.read_text()) if info.exists() else None
     return name[1] if name else platform.processor() or platform.machine()
 
+
 def provenance(
-    **extra, # more entries, such as `command` or `seed`
-)->dict: # plain values, for `provenance.json`
+    **extra,  # more entries, such as `command` or `seed`
+) -> dict:  # plain values, for `provenance.json`
     "Commit, versions and platform that a result was made with. Nothing of the environment's variables goes in."
     packages = (PACKAGE, 'torch', 'timm', 'librosa', 'numpy', 'scikit-learn', 'resemblyzer')
+
     def version(p):
-        try: return metadata.version(p)
-        except metadata.PackageNotFoundError: return None
-    return {'commit': git_commit(), 'python': platform.python_version(), 'platform': platform.platform(),
-            'processor': processor(), 'cpus': os.cpu_count(), 'versions': {p: version(p) for p in packages}, **extra}
+        try:
+            return metadata.version(p)
+        except metadata.PackageNotFoundError:
+            return None
+
+    return {
+        'commit': git_commit(),
+        'python': platform.python_version(),
+        'platform': platform.platform(),
+        'processor': processor(),
+        'cpus': os.cpu_count(),
+        'versions': {p: version(p) for p in packages},
+        **extra,
+    }
 
 # %% ../nbs/00_core.ipynb #ed160ec2
-def this_program()->dict: # package → version, `python`, and `code`, a digest
+def this_program() -> dict:  # package → version, `python`, and `code`, a digest
     "What computes here: versions of what results depend on, and the code of this package."
     code = digest(*(f.read_bytes() for f in sorted(PACKAGE_FOLDER.rglob('*.py'))))
-    return provenance()['versions'] | {'python': '.'.join(platform.python_version_tuple()[:2]), 'code': code}
+    return provenance()['versions'] | {
+        'python': '.'.join(platform.python_version_tuple()[:2]),
+        'code': code,
+    }
 
 # %% ../nbs/00_core.ipynb #c3c55c8b
 def project_root(
-    start=None, # a folder in the checkout; by default the current one, then the one that this package is installed from
-)->Path: # the checkout
+    start=None,  # a folder in the checkout; by default the current one, then the one that this package is installed from
+) -> Path:  # the checkout
     "The nearest folder upward that holds `nbs/` and the `settings.ini` of this project; raises `ConfigError` if there is none."
     start, more = Path(start or '.').resolve(), [] if start else [PACKAGE_FOLDER.parent]
     for d in (start, *start.parents, *more):
-        if is_checkout(d) and (d/'nbs').is_dir(): return d
-    raise ConfigError('is not in a checkout of the project', file=start, remedy='Run this in the folder that you cloned, where settings.ini is')
+        if is_checkout(d) and (d / 'nbs').is_dir():
+            return d
+    raise ConfigError(
+        'is not in a checkout of the project',
+        file=start,
+        remedy='Run this in the folder that you cloned, where settings.ini is',
+    )

@@ -6,14 +6,15 @@
 __all__ = ['PACKAGE', 'MOVED', 'PARTS', 'RENAMED', 'find_moved']
 
 # %% ../nbs/03_moved.ipynb #c0ffee44
-import sys, warnings
+import sys
+import warnings
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 
 # %% ../nbs/03_moved.ipynb #c0ffee46
 PACKAGE = 'speaker_vgg_cct'
-MOVED = { # module of version 0.1 → where it is now
+MOVED = {  # module of version 0.1 → where it is now
     'cluster': 'parallel',
     'audio': 'data.audio',
     'waveform': 'data.waveform',
@@ -61,13 +62,22 @@ MOVED = { # module of version 0.1 → where it is now
 }
 # where a part of an old module is now: names are looked for here too
 PARTS = {
-    'adapt': ('config',), 'augment': ('config',), 'recognizer': ('encoders.voice',),
-    'report': ('experiments.summary',), 'use': ('cli.app', 'cli.command')}
-RENAMED = {'KINDS': 'AUGMENTATIONS', 'GROUPS': 'AUGMENTATION_GROUPS', 'parse_kinds': 'parse_augmentations'} # of `augment`
+    'adapt': ('config',),
+    'augment': ('config',),
+    'recognizer': ('encoders.voice',),
+    'report': ('experiments.summary',),
+    'use': ('cli.app', 'cli.command'),
+}
+RENAMED = {
+    'KINDS': 'AUGMENTATIONS',
+    'GROUPS': 'AUGMENTATION_GROUPS',
+    'parse_kinds': 'parse_augmentations',
+}  # of `augment`
 
 # %% ../nbs/03_moved.ipynb #c0ffee47
 class _OldModule(Loader):
     "Fills a module of an old name with what the new ones hold."
+
     def exec_module(self, module):
         old = module.__name__.removeprefix(f'{PACKAGE}.')
         warnings.warn(f'{PACKAGE}.{old} is now {PACKAGE}.{MOVED[old]}', FutureWarning, stacklevel=2)
@@ -75,13 +85,19 @@ class _OldModule(Loader):
             new = import_module(f'{PACKAGE}.{name}')
             module.__dict__.update({k: v for k, v in vars(new).items() if not k.startswith('__')})
         module.__all__ = import_module(f'{PACKAGE}.{MOVED[old]}').__all__
-        if old == 'augment': module.__dict__.update({k: vars(module)[new] for k, new in RENAMED.items()})
+        if old == 'augment':
+            module.__dict__.update({k: vars(module)[new] for k, new in RENAMED.items()})
+
 
 class _OldModules(MetaPathFinder):
     "Finds the modules of `MOVED`."
+
     def find_spec(self, name, path=None, target=None):
-        if name.removeprefix(f'{PACKAGE}.') in MOVED and name.startswith(f'{PACKAGE}.'): return ModuleSpec(name, _OldModule())
+        if name.removeprefix(f'{PACKAGE}.') in MOVED and name.startswith(f'{PACKAGE}.'):
+            return ModuleSpec(name, _OldModule())
+
 
 def find_moved():
     "Lets the old names be imported; called once, when the package is."
-    if not any(isinstance(f, _OldModules) for f in sys.meta_path): sys.meta_path.append(_OldModules())
+    if not any(isinstance(f, _OldModules) for f in sys.meta_path):
+        sys.meta_path.append(_OldModules())

@@ -6,14 +6,17 @@
 __all__ = ['BACKENDS', 'Sent', 'worker_state', 'check_workers', 'Cluster', 'on_cluster']
 
 # %% ../nbs/02_parallel.ipynb #e52c7808
-import os, socket, tempfile
+import os
+import socket
+import tempfile
 from contextlib import ExitStack, chdir, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import librosa, numpy as np
+import librosa
+import numpy as np
 from filelock import FileLock, Timeout
 from joblib import parallel_config
 
@@ -21,138 +24,265 @@ from .core import ConfigError, SVCError, choose, this_program
 
 # %% ../nbs/02_parallel.ipynb #2a0ffc08
 def _task(function, home, *args, **kwargs):
-    with chdir(home), parallel_config('sequential'): return function(*args, **kwargs)
+    with chdir(home), parallel_config('sequential'):
+        return function(*args, **kwargs)
+
 
 class Sent:
     "What joblib's backends for clusters lack: tasks at home in the command's folder, and word of tasks that the cluster gives up."
-    elsewhere = True # for `core.in_parallel`
+
+    elsewhere = True  # for `core.in_parallel`
 
     def submit(self, func, callback=None):
-        func.items = [(partial(_task, f, os.getcwd()), args, kwargs) for f, args, kwargs in func.items]
+        func.items = [
+            (partial(_task, f, os.getcwd()), args, kwargs) for f, args, kwargs in func.items
+        ]
         return super().submit(func, callback)
 
-    def effective_n_jobs(self, n_jobs): # with one worker, the others being lost perhaps, joblib would compute everything here
+    def effective_n_jobs(
+        self, n_jobs
+    ):  # with one worker, the others being lost perhaps, joblib would compute everything here
         return max(2, super().effective_n_jobs(n_jobs))
 
     def retrieve_result_callback(self, out):
         if isinstance(out, BaseException):
-            if type(out).__module__.split('.')[0] not in ('distributed', 'ray'): raise out # a task's own
-            raise SVCError(f'the cluster gave a task up: {str(out).splitlines()[0]}', remedy="Look into the workers' logs (were they short of memory?). The same command goes on where it stopped")
+            if type(out).__module__.split('.')[0] not in ('distributed', 'ray'):
+                raise out  # a task's own
+            raise SVCError(
+                f'the cluster gave a task up: {str(out).splitlines()[0]}',
+                remedy="Look into the workers' logs (were they short of memory?). The same command goes on where it stopped",
+            )
         return super().retrieve_result_callback(out)
 
 # %% ../nbs/02_parallel.ipynb #ce874768
 def _could_take(lock):
     try:
-        with FileLock(lock, timeout=0): return True
-    except Timeout: return False
+        with FileLock(lock, timeout=0):
+            return True
+    except Timeout:
+        return False
+
 
 def worker_state(
-    paths, # that it should see
-    locks, # files in folders that it will write to, held by the one who asks
-)->dict: # versions, unseen, not_locked
+    paths,  # that it should see
+    locks,  # files in folders that it will write to, held by the one who asks
+) -> dict:  # versions, unseen, not_locked
     "What a worker computes with and sees; runs there."
-    y = np.sin(np.arange(16000, dtype=np.float32)); librosa.effects.trim(librosa.effects.pitch_shift(y, sr=16000, n_steps=2)) # Numba compiles
-    unseen = [str(p) for p in (*paths, *(Path(l).parent for l in locks)) if not Path(p).exists()]
-    return {'versions': this_program(), 'unseen': unseen, 'not_locked': [] if unseen else [str(l) for l in locks if _could_take(l)]}
+    y = np.sin(np.arange(16000, dtype=np.float32))
+    librosa.effects.trim(librosa.effects.pitch_shift(y, sr=16000, n_steps=2))  # Numba compiles
+    unseen = [
+        str(p) for p in (*paths, *(Path(line).parent for line in locks)) if not Path(p).exists()
+    ]
+    return {
+        'versions': this_program(),
+        'unseen': unseen,
+        'not_locked': [] if unseen else [str(line) for line in locks if _could_take(line)],
+    }
 
 # %% ../nbs/02_parallel.ipynb #8c65665e
 def check_workers(
-    run, # calls a function on every worker: function, args → dict of worker → answer
-    read=(), # paths that every worker must see
-    written=(), # folders that every worker must see and lock files in; they are made
+    run,  # calls a function on every worker: function, args → dict of worker → answer
+    read=(),  # paths that every worker must see
+    written=(),  # folders that every worker must see and lock files in; they are made
 ):
     "Raises `ConfigError` for a worker that would compute something else, or elsewhere."
     here = this_program()
     with ExitStack() as stack:
+
         def hold(folder):
             Path(folder).mkdir(parents=True, exist_ok=True)
-            lock = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix='.cluster-'))).resolve()/'lock'
-            stack.enter_context(FileLock(lock)); return lock
+            lock = (
+                Path(
+                    stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix='.cluster-'))
+                ).resolve()
+                / 'lock'
+            )
+            stack.enter_context(FileLock(lock))
+            return lock
+
         said = run(worker_state, [Path(p).resolve() for p in read], [hold(f) for f in written])
     for worker, s in said.items():
-        if isinstance(s, Exception): raise ConfigError(f'worker {worker} cannot run this package: {s}', remedy='Install it there as it is here')
-        if s['unseen']: raise ConfigError(f'worker {worker} does not see it', file=s['unseen'][0], remedy='Corpora, output and the folder of the command must lie on a file system that all workers share, under the same paths')
-        if s['not_locked']: raise ConfigError(f'locks do not hold against worker {worker}', file=s['not_locked'][0], remedy='Put output and results on a file system whose locks hold across machines')
-        other = {k: f"{s['versions'].get(k)}, here {v}" for k, v in here.items() if s['versions'].get(k) != v}
-        if other: raise ConfigError(f'worker {worker} has another installation', value=other, remedy='Install the same version and the same libraries there')
+        if isinstance(s, Exception):
+            raise ConfigError(
+                f'worker {worker} cannot run this package: {s}',
+                remedy='Install it there as it is here',
+            )
+        if s['unseen']:
+            raise ConfigError(
+                f'worker {worker} does not see it',
+                file=s['unseen'][0],
+                remedy='Corpora, output and the folder of the command must lie on a file system that all workers share, under the same paths',
+            )
+        if s['not_locked']:
+            raise ConfigError(
+                f'locks do not hold against worker {worker}',
+                file=s['not_locked'][0],
+                remedy='Put output and results on a file system whose locks hold across machines',
+            )
+        other = {
+            k: f"{s['versions'].get(k)}, here {v}"
+            for k, v in here.items()
+            if s['versions'].get(k) != v
+        }
+        if other:
+            raise ConfigError(
+                f'worker {worker} has another installation',
+                value=other,
+                remedy='Install the same version and the same libraries there',
+            )
 
 # %% ../nbs/02_parallel.ipynb #614ac0cc
-def _ask(client, function, *args): # one worker of each machine, in turn, then all the others
-    workers = {a: w['host'] for a, w in client.scheduler_info(n_workers=-1)['workers'].items()}; first = {host: a for a, host in workers.items()}
+def _ask(client, function, *args):  # one worker of each machine, in turn, then all the others
+    workers = {a: w['host'] for a, w in client.scheduler_info(n_workers=-1)['workers'].items()}
+    first = {host: a for a, host in workers.items()}
     said, ask = {}, partial(client.run, function, *args, on_error='return')
-    for a in first.values(): said |= ask(workers=[a])
+    for a in first.values():
+        said |= ask(workers=[a])
     return said | (ask(workers=rest) if (rest := [a for a in workers if a not in said]) else {})
 
-def _lost(client): # tasks that were on workers which were lost
-    return sum(len(e['processing-tasks']) + len(e['lost-computed-tasks']) for _, e in client.get_events('all') if e.get('action') == 'remove-worker' and not e['expected'])
+
+def _lost(client):  # tasks that were on workers which were lost
+    return sum(
+        len(e['processing-tasks']) + len(e['lost-computed-tasks'])
+        for _, e in client.get_events('all')
+        if e.get('action') == 'remove-worker' and not e['expected']
+    )
+
 
 @contextmanager
 def _dask(address, wait):
     from distributed import Client
     from joblib._dask import DaskDistributedBackend
+
     class Dask(Sent, DaskDistributedBackend):
         def submit(self, func, callback=None):
             future = super().submit(func, callback)
             future.add_done_callback(lambda f: f.exception() and callback(f.exception()))
             return future
-    with Client(**{'scheduler_file' if Path(address).is_file() else 'address': address}, timeout=wait, set_as_default=False) as client:
-        client.wait_for_workers(1, timeout=wait); before = _lost(client)
+
+    with Client(
+        **{'scheduler_file' if Path(address).is_file() else 'address': address},
+        timeout=wait,
+        set_as_default=False,
+    ) as client:
+        client.wait_for_workers(1, timeout=wait)
+        before = _lost(client)
         many = {a: n for a, n in client.nthreads().items() if n != 1}
-        if many: raise ConfigError('a worker runs several tasks at a time', value=many, remedy='Start workers with --nthreads 1, as many as there are cores')
+        if many:
+            raise ConfigError(
+                'a worker runs several tasks at a time',
+                value=many,
+                remedy='Start workers with --nthreads 1, as many as there are cores',
+            )
         yield Dask(client=client), partial(_ask, client), lambda: _lost(client) - before
 
 # %% ../nbs/02_parallel.ipynb #02d72a01
-def _each_node(function, *args): # one worker of each machine: they all start from the same place
+def _each_node(function, *args):  # one worker of each machine: they all start from the same place
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
-    send = lambda n: ray.remote(function).options(num_cpus=0, scheduling_strategy=On(n['NodeID'], soft=False)).remote(*args)
-    sent = {n['NodeManagerAddress']: send(n) for n in ray.nodes() if n['Alive'] and n['Resources'].get('CPU')}
+
+    def send(n):
+        return (
+            ray.remote(function)
+            .options(num_cpus=0, scheduling_strategy=On(n['NodeID'], soft=False))
+            .remote(*args)
+        )
+
+    sent = {
+        n['NodeManagerAddress']: send(n)
+        for n in ray.nodes()
+        if n['Alive'] and n['Resources'].get('CPU')
+    }
+
     def answer(ref):
-        try: return ray.get(ref)
-        except ray.exceptions.RayError as e: return e
+        try:
+            return ray.get(ref)
+        except ray.exceptions.RayError as e:
+            return e
+
     return {address: answer(ref) for address, ref in sent.items()}
+
 
 @contextmanager
 def _ray(address, wait):
     import ray
     from ray.util.joblib.ray_backend import RayBackend
+
     class Ray(Sent, RayBackend):
         supports_return_generator = True
+
         def configure(self, n_jobs=1, parallel=None, prefer=None, require=None, **_):
-            return super().configure(-1, parallel, prefer, require, ray_remote_args={'max_restarts': -1, 'max_task_retries': 3})
+            return super().configure(
+                -1,
+                parallel,
+                prefer,
+                require,
+                ray_remote_args={'max_restarts': -1, 'max_task_retries': 3},
+            )
+
     ray.init(address=address, log_to_driver=False, logging_level='ERROR')
-    try: yield Ray(), _each_node, None
-    finally: ray.shutdown()
+    try:
+        yield Ray(), _each_node, None
+    finally:
+        ray.shutdown()
 
 # %% ../nbs/02_parallel.ipynb #77082751
 BACKENDS = {'dask': _dask, 'ray': _ray}
 
+
 @dataclass(frozen=True)
 class Cluster:
     "A cluster that is connected."
-    workers:int # how many tasks it runs at a time
-    again:callable # how many tasks were on workers that were lost, and so were run again; None: it does not say
 
-def _knock(address, wait): # Dask would try in vain for all of `wait`; Ray for more than a minute, and then end the process
+    workers: int  # how many tasks it runs at a time
+    again: callable  # how many tasks were on workers that were lost, and so were run again; None: it does not say
+
+
+def _knock(
+    address, wait
+):  # Dask would try in vain for all of `wait`; Ray for more than a minute, and then end the process
     place = urlsplit(address if '://' in address else f'//{address}')
-    if place.port: socket.create_connection((place.hostname, place.port), wait).close()
+    if place.port:
+        socket.create_connection((place.hostname, place.port), wait).close()
+
 
 @contextmanager
 def on_cluster(
-    backend:str, # one of `BACKENDS`; None: no cluster
-    address:str, # of Dask's scheduler (or its scheduler file) or Ray's head
-    read=(), # paths that the workers read, beside the current folder
-    written=(), # folders that they write to; they are made
-    wait:float=20, # s, for an answer and for a first worker
-): # `Cluster`, or None
+    backend: str,  # one of `BACKENDS`; None: no cluster
+    address: str,  # of Dask's scheduler (or its scheduler file) or Ray's head
+    read=(),  # paths that the workers read, beside the current folder
+    written=(),  # folders that they write to; they are made
+    wait: float = 20,  # s, for an answer and for a first worker
+):  # `Cluster`, or None
     "Inside the block `core.in_parallel` sends its items to a running cluster; raises `ConfigError` if it cannot be used, `SVCError` if it gives a task up."
-    if (backend is None) != (address is None): raise ConfigError('a backend and an address belong together', value=backend or address, remedy='Give --backend and --address, or neither')
-    if backend is None: yield None; return
+    if (backend is None) != (address is None):
+        raise ConfigError(
+            'a backend and an address belong together',
+            value=backend or address,
+            remedy='Give --backend and --address, or neither',
+        )
+    if backend is None:
+        yield None
+        return
     with ExitStack() as stack:
         choose(backend, BACKENDS, 'backend')
-        try: _knock(address, wait); found, run, again = stack.enter_context(BACKENDS[backend](address, wait))
-        except ImportError as e: raise ConfigError(f'needs the extra `{backend}`: {e}', value=backend, remedy=f"pip install 'speaker_vgg_cct[{backend}]', here and for the workers") from None
-        except ConfigError: raise
-        except Exception as e: raise ConfigError(f'no {backend} cluster answers: {str(e).splitlines()[0] if str(e) else type(e).__name__}', value=address, remedy='Is it running, with workers? Can this machine reach it?') from None
+        try:
+            _knock(address, wait)
+            found, run, again = stack.enter_context(BACKENDS[backend](address, wait))
+        except ImportError as e:
+            raise ConfigError(
+                f'needs the extra `{backend}`: {e}',
+                value=backend,
+                remedy=f"pip install 'speaker_vgg_cct[{backend}]', here and for the workers",
+            ) from None
+        except ConfigError:
+            raise
+        except Exception as e:
+            raise ConfigError(
+                f'no {backend} cluster answers: {str(e).splitlines()[0] if str(e) else type(e).__name__}',
+                value=address,
+                remedy='Is it running, with workers? Can this machine reach it?',
+            ) from None
         check_workers(run, [Path.cwd(), *read], written)
-        with parallel_config(found, n_jobs=-1): yield Cluster(super(Sent, found).effective_n_jobs(-1), again)
+        with parallel_config(found, n_jobs=-1):
+            yield Cluster(super(Sent, found).effective_n_jobs(-1), again)

@@ -6,27 +6,34 @@
 __all__ = ['LIMITS', 'ASK', 'seen', 'answer', 'write_examples', 'make_page', 'check_host', 'serve']
 
 # %% ../../nbs/apps/10_demo.ipynb #fc15d38d
-import os, re, socket
+import os
+import re
+import socket
 from pathlib import Path
 
-import matplotlib.pyplot as plt, numpy as np, soundfile as sf, torch
+import matplotlib.pyplot as plt
+import numpy as np
+import soundfile as sf
+import torch
 
-from ..data.audio import SAMPLE_RATE, load_audio
 from ..core import AudioError, ConfigError
+from ..data.audio import SAMPLE_RATE, load_audio
+from ..data.synthetic import EMOTION_PROSODY, clip
 from ..evaluation.probes import clip_maps, plot_maps
 from ..inference.recognizer import WHOLE
-from ..data.synthetic import EMOTION_PROSODY, clip
 
 # %% ../../nbs/apps/10_demo.ipynb #725bb167
 def seen(
-    recognizer, # of `recognizer.Recognizer`, by PyTorch
-    y:np.ndarray, # float32 [samples], 16 kHz
-): # a figure
+    recognizer,  # of `recognizer.Recognizer`, by PyTorch
+    y: np.ndarray,  # float32 [samples], 16 kHz
+):  # a figure
     "The picture of a clip, with the network's maps over it; of a long one the beginning."
-    y = y[:round(WHOLE*SAMPLE_RATE)]
+    y = y[: round(WHOLE * SAMPLE_RATE)]
     picture = recognizer.picture(y)
-    net = recognizer.network; picture_there, *voice = net.tensors(*recognizer.inputs([y], [picture]))
-    with torch.inference_mode(): maps = clip_maps(net.shown.network, net.shown.show(picture_there), *voice)
+    net = recognizer.network
+    picture_there, *voice = net.tensors(*recognizer.inputs([y], [picture]))
+    with torch.inference_mode():
+        maps = clip_maps(net.shown.network, net.shown.show(picture_there), *voice)
     shown = {kind: m[0].cpu().numpy() for (kind, onto), (m, _) in maps.items() if onto == 'picture'}
     return plot_maps(picture, shown, alone=True)
 
@@ -34,76 +41,146 @@ def seen(
 LIMITS = dict(megabytes=20, seconds=600)
 ASK = 'Record or choose a clip.'
 
-def _without_folders(text): # a visitor is not told where files lie on this machine
+
+def _without_folders(text):  # a visitor is not told where files lie on this machine
     return re.sub(r'(?:/[^\s/\'":;,]+)+/', '', text)
+
 
 def answer(
     recognizer,
-    path, # of the recorded or uploaded clip; None: there is none yet
-)->tuple: # class → probability, Markdown, a figure; each None if there is no answer
+    path,  # of the recorded or uploaded clip; None: there is none yet
+) -> tuple:  # class → probability, Markdown, a figure; each None if there is no answer
     "What the page shows for a clip."
-    if not path: return None, ASK, None
+    if not path:
+        return None, ASK, None
     try:
         y = load_audio(path, up_to=LIMITS['seconds'])
-        if y is None: return None, f'**The clip is too long for this page.** It may last {LIMITS["seconds"]} s. `speaker-vgg-cct predict` reads longer ones.', None
-        said, picture = recognizer(y, SAMPLE_RATE), seen(recognizer, y); plt.close(picture)
-    except AudioError as e: return None, f'**The clip {_without_folders(e.problem)}.** Record or choose another one.', None
-    believe = f'**{said.label}**, {100*said.confidence:.0f} %' + (f': too uncertain to be believed (below {100*said.threshold:.0f} %)' if said.reject else '')
-    return said.probabilities, f'{believe}. {said.seconds:.1f} s' + (f', the mean of {len(said.windows)} windows' if said.windows else ''), picture
+        if y is None:
+            return (
+                None,
+                f'**The clip is too long for this page.** It may last {LIMITS["seconds"]} s. `speaker-vgg-cct predict` reads longer ones.',
+                None,
+            )
+        said, picture = recognizer(y, SAMPLE_RATE), seen(recognizer, y)
+        plt.close(picture)
+    except AudioError as e:
+        return (
+            None,
+            f'**The clip {_without_folders(e.problem)}.** Record or choose another one.',
+            None,
+        )
+    believe = f'**{said.label}**, {100 * said.confidence:.0f} %' + (
+        f': too uncertain to be believed (below {100 * said.threshold:.0f} %)'
+        if said.reject
+        else ''
+    )
+    return (
+        said.probabilities,
+        f'{believe}. {said.seconds:.1f} s'
+        + (f', the mean of {len(said.windows)} windows' if said.windows else ''),
+        picture,
+    )
 
 # %% ../../nbs/apps/10_demo.ipynb #77bd2cf2
 def write_examples(
-    folder, # for the clips
-    classes, # of a model
-)->list: # of paths
+    folder,  # for the clips
+    classes,  # of a model
+) -> list:  # of paths
     "A synthetic clip of each class, by a woman and a man in turn; classes that the synthetic voices do not have are left out."
-    Path(folder).mkdir(parents=True, exist_ok=True); files = [Path(folder)/f'{c}.wav' for c in classes if c in EMOTION_PROSODY]
-    for i, f in enumerate(files): sf.write(f, clip(f.stem, i%2), SAMPLE_RATE)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    files = [Path(folder) / f'{c}.wav' for c in classes if c in EMOTION_PROSODY]
+    for i, f in enumerate(files):
+        sf.write(f, clip(f.stem, i % 2), SAMPLE_RATE)
     return files
 
 # %% ../../nbs/apps/10_demo.ipynb #79c48dd6
 def make_page(
-    recognizer, # of `recognizer.Recognizer`, by PyTorch
-    examples=(), # paths of clips
-): # gradio's `Blocks`
+    recognizer,  # of `recognizer.Recognizer`, by PyTorch
+    examples=(),  # paths of clips
+):  # gradio's `Blocks`
     "The page; raises `ConfigError` if the extra is not installed."
-    os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False') # nothing is to leave the machine
-    if recognizer.runtime != 'torch': raise ConfigError('the page looks into the network, which a graph does not allow', remedy="Recognizer.load(path, runtime='torch')")
-    try: import gradio as gr
-    except ImportError: raise ConfigError('gradio is not installed', remedy='pip install speaker_vgg_cct[demo]') from None
-    with gr.Blocks(title='Speaker VGG CCT', analytics_enabled=False, delete_cache=(600, 600)) as page:
-        gr.Markdown(f"# How does it sound?\n\n{', '.join(recognizer.classes)}: {recognizer.told['name']}" + recognizer.told['synthetic']*'. **It learned from synthetic voices and knows nothing of people.**')
+    os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')  # nothing is to leave the machine
+    if recognizer.runtime != 'torch':
+        raise ConfigError(
+            'the page looks into the network, which a graph does not allow',
+            remedy="Recognizer.load(path, runtime='torch')",
+        )
+    try:
+        import gradio as gr
+    except ImportError:
+        raise ConfigError(
+            'gradio is not installed', remedy='pip install speaker_vgg_cct[demo]'
+        ) from None
+    with gr.Blocks(
+        title='Speaker VGG CCT', analytics_enabled=False, delete_cache=(600, 600)
+    ) as page:
+        gr.Markdown(
+            f"# How does it sound?\n\n{', '.join(recognizer.classes)}: {recognizer.told['name']}"
+            + recognizer.told['synthetic']
+            * '. **It learned from synthetic voices and knows nothing of people.**'
+        )
         with gr.Row():
             with gr.Column():
-                clip = gr.Audio(sources=['microphone', 'upload'], type='filepath', label='Clip', elem_id='clip', buttons=['download']) # no button that shares a voice
-                if examples: gr.Examples([str(e) for e in examples], clip, label='Synthetic voices')
+                clip = gr.Audio(
+                    sources=['microphone', 'upload'],
+                    type='filepath',
+                    label='Clip',
+                    elem_id='clip',
+                    buttons=['download'],
+                )  # no button that shares a voice
+                if examples:
+                    gr.Examples([str(e) for e in examples], clip, label='Synthetic voices')
             with gr.Column():
-                said = gr.Markdown(ASK, elem_id='said'); bars = gr.Label(label='Probabilities', elem_id='bars'); picture = gr.Plot(show_label=False, elem_id='picture')
-        with gr.Accordion('About this model', open=False): gr.Markdown(recognizer.card)
+                said = gr.Markdown(ASK, elem_id='said')
+                bars = gr.Label(label='Probabilities', elem_id='bars')
+                picture = gr.Plot(show_label=False, elem_id='picture')
+        with gr.Accordion('About this model', open=False):
+            gr.Markdown(recognizer.card)
         clip.change(lambda path: answer(recognizer, path), clip, [bars, said, picture])
     return page
 
-def check_host(host:str):
+
+def check_host(host: str):
     "Raises `ConfigError` for an address that this machine does not have."
     try:
         family, kind, number, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, number) as end: end.bind(address)
+        with socket.socket(family, kind, number) as end:
+            end.bind(address)
     except OSError as e:
-        raise ConfigError(f'the page cannot be served: {e.strerror or e}', value=host,
-                          remedy='Give an address of this machine, such as 127.0.0.1') from None
+        raise ConfigError(
+            f'the page cannot be served: {e.strerror or e}',
+            value=host,
+            remedy='Give an address of this machine, such as 127.0.0.1',
+        ) from None
+
 
 def serve(
-    page, # of `make_page`
-    host:str='127.0.0.1', # another opens the page to others: they can upload
-    port:int=None, # None: the first free one from 7860 on
-    block:bool=True, # until Ctrl-C
-    examples=(), # paths that the page may show
+    page,  # of `make_page`
+    host: str = '127.0.0.1',  # another opens the page to others: they can upload
+    port: int = None,  # None: the first free one from 7860 on
+    block: bool = True,  # until Ctrl-C
+    examples=(),  # paths that the page may show
 ):
     "Serves the page; returns its address."
     check_host(host)
-    try: _, address, _ = page.launch(server_name=host, server_port=port, share=False, quiet=True, max_file_size=f"{LIMITS['megabytes']}mb", prevent_thread_lock=True,
-                                allowed_paths=sorted({str(Path(e).parent) for e in examples}), show_error=True)
-    except OSError as e: raise ConfigError(f'the page cannot be served: {e}', value=f'{host}, port {port}', remedy='Choose another --port or --host') from None
+    try:
+        _, address, _ = page.launch(
+            server_name=host,
+            server_port=port,
+            share=False,
+            quiet=True,
+            max_file_size=f"{LIMITS['megabytes']}mb",
+            prevent_thread_lock=True,
+            allowed_paths=sorted({str(Path(e).parent) for e in examples}),
+            show_error=True,
+        )
+    except OSError as e:
+        raise ConfigError(
+            f'the page cannot be served: {e}',
+            value=f'{host}, port {port}',
+            remedy='Choose another --port or --host',
+        ) from None
     print(f'open {address} (Ctrl-C ends it)', flush=True)
-    if block: page.block_thread()
+    if block:
+        page.block_thread()
     return address

@@ -9,159 +9,292 @@ __all__ = ['ALL', 'MOST', 'PLAIN', 'EMPTY', 'NOBODY', 'PER_SPEAKER', 'Panel', 'a
            'load_model', 'as_bars', 'look_into']
 
 # %% ../../nbs/apps/20_explore.ipynb #1276070d
-import base64, io, os, re
+import base64
+import io
+import os
+import re
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
-import ipywidgets as widgets, matplotlib.pyplot as plt, numpy as np, pandas as pd, seaborn as sns, soundfile as sf
+import ipywidgets as widgets
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import soundfile as sf
 
-from ..data.audio import SAMPLE_RATE, load_audio
 from ..config import AUGMENTATIONS
-from ..features.augment import SOUND, augment_audio, augmented_log_mel
 from ..core import EMOTIONS, AudioError, ConfigError, SVCError, make_rng
+from ..data.audio import SAMPLE_RATE, load_audio
 from ..data.corpora import read_labels
-from ..evaluation.metrics import plot_confusion
-from ..inference.recognizer import SHIPPED, Recognizer, sources_of
-from ..experiments.summary import recall_table, studies, summary_figure, summary_table
-from ..experiments.results import load_aggregates, read_runs
-from ..features.spectrogram import FLOOR_DB, FRAME_RATE, N_MELS, log_mel, mel_frequencies, trim_silence
 from ..data.waveform import prepare_waveform
+from ..evaluation.metrics import plot_confusion
+from ..experiments.results import load_aggregates, read_runs
+from ..experiments.summary import recall_table, studies, summary_figure, summary_table
+from ..features.augment import SOUND, augment_audio, augmented_log_mel
+from speaker_vgg_cct.features.spectrogram import (
+    FLOOR_DB,
+    FRAME_RATE,
+    N_MELS,
+    log_mel,
+    mel_frequencies,
+    trim_silence,
+)
+from ..inference.recognizer import SHIPPED, Recognizer, sources_of
 
 # %% ../../nbs/apps/20_explore.ipynb #b3c21ddb
 class Panel(widgets.VBox):
     "Widgets below one another; the ones that matter are found by their names in `parts`."
-    def __init__(self, *children, **parts):
-        super().__init__(children); self.parts = SimpleNamespace(**parts)
-    def __repr__(self): return f"Panel of {', '.join(vars(self.parts))}"
 
-def as_table(table:pd.DataFrame)->str: # HTML
+    def __init__(self, *children, **parts):
+        super().__init__(children)
+        self.parts = SimpleNamespace(**parts)
+
+    def __repr__(self):
+        return f"Panel of {', '.join(vars(self.parts))}"
+
+
+def as_table(table: pd.DataFrame) -> str:  # HTML
     "A table in JupyterLab's own style, its index as columns of text."
-    n = table.index.nlevels; style = ''.join(f'.svc-{n} {cell}:nth-child(-n+{n}) {{text-align: left !important}}' for cell in ('td', 'th'))
+    n = table.index.nlevels
+    style = ''.join(
+        f'.svc-{n} {cell}:nth-child(-n+{n}) {{text-align: left !important}}'
+        for cell in ('td', 'th')
+    )
     html = table.reset_index().to_html(index=False, border=0, classes=f'svc-{n}')
     return f'<style>.svc-{n} td, .svc-{n} th {{white-space: nowrap !important}} {style}</style><div class="jp-RenderedHTMLCommon" style="overflow-x: auto">{html}</div>'
 
+
 def as_image(
-    fig, # a figure; it is closed
-    told:str, # what it shows, for those who do not see it
-    dpi:int=100,
-)->str: # HTML
+    fig,  # a figure; it is closed
+    told: str,  # what it shows, for those who do not see it
+    dpi: int = 100,
+) -> str:  # HTML
     "A figure as an image, on white in the dark theme too."
-    file = io.BytesIO(); fig.savefig(file, format='png', dpi=dpi, facecolor='white'); plt.close(fig)
+    file = io.BytesIO()
+    fig.savefig(file, format='png', dpi=dpi, facecolor='white')
+    plt.close(fig)
     return f'<img alt="{escape(told)}" style="max-width: 100%; border-radius: 4px" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
 
+
 def or_said(
-    make, # a function that gives HTML
-)->str: # HTML
+    make,  # a function that gives HTML
+) -> str:  # HTML
     "What `make` gives, or what is wrong where it raises an `SVCError`."
-    try: return make()
-    except SVCError as e: return f'<p role="alert"><b>{escape(str(e))}</b></p>'
+    try:
+        return make()
+    except SVCError as e:
+        return f'<p role="alert"><b>{escape(str(e))}</b></p>'
 
 # %% ../../nbs/apps/20_explore.ipynb #58c64df2
 def wav_bytes(
-    y:np.ndarray, # float32 [samples], 16 kHz
-)->bytes: # of a WAV file, 16 bit
+    y: np.ndarray,  # float32 [samples], 16 kHz
+) -> bytes:  # of a WAV file, 16 bit
     "A clip as a browser plays it."
-    file = io.BytesIO(); sf.write(file, np.clip(y, -1, 1), SAMPLE_RATE, format='WAV', subtype='PCM_16')
+    file = io.BytesIO()
+    sf.write(file, np.clip(y, -1, 1), SAMPLE_RATE, format='WAV', subtype='PCM_16')
     return file.getvalue()
+
 
 class Player(widgets.Audio):
     "An `<audio>` element; it is not there while there is nothing to play."
+
     def __init__(self):
-        super().__init__(value=b'', format='wav', autoplay=False, loop=False, layout=widgets.Layout(width='20em', max_width='100%', display='none'))
-    def load(self, y=None): self.layout.display, self.value = ('none', b'') if y is None else ('', wav_bytes(y))
+        super().__init__(
+            value=b'',
+            format='wav',
+            autoplay=False,
+            loop=False,
+            layout=widgets.Layout(width='20em', max_width='100%', display='none'),
+        )
+
+    def load(self, y=None):
+        self.layout.display, self.value = ('none', b'') if y is None else ('', wav_bytes(y))
 
 # %% ../../nbs/apps/20_explore.ipynb #39d2ed5a
-_about = {'loud': 'part louder or softer', 'shift': 'silence added', 'norm': 'soft part raised', 'mask': 'time hidden', 'maskfreq': 'bands hidden'}
+_about = {
+    'loud': 'part louder or softer',
+    'shift': 'silence added',
+    'norm': 'soft part raised',
+    'mask': 'time hidden',
+    'maskfreq': 'bands hidden',
+}
+
 
 def clip_figure(
-    y:np.ndarray, # float32 [samples], 16 kHz
-    name:str='', # the clip's id, on which the augmentations depend
-): # the figure
+    y: np.ndarray,  # float32 [samples], 16 kHz
+    name: str = '',  # the clip's id, on which the augmentations depend
+):  # the figure
     "The log-mel spectrogram of a clip, and of its eight augmented copies."
-    y = trim_silence(y); pictures = {'clip': log_mel(y)} | {k: augmented_log_mel(y, k, clip=name) for k in AUGMENTATIONS}
-    fig, axes = plt.subplot_mosaic([['clip']*4, AUGMENTATIONS[:4], AUGMENTATIONS[4:]], height_ratios=(1.7, 1, 1), figsize=(8.6, 5.4), sharex=True, sharey=True,
-                                   layout='constrained')
-    hertz = [500, 1000, 2000, 4000]; at = np.interp(hertz, mel_frequencies(N_MELS + 2), np.arange(N_MELS + 2) - .5)
+    y = trim_silence(y)
+    pictures = {'clip': log_mel(y)} | {k: augmented_log_mel(y, k, clip=name) for k in AUGMENTATIONS}
+    fig, axes = plt.subplot_mosaic(
+        [['clip'] * 4, AUGMENTATIONS[:4], AUGMENTATIONS[4:]],
+        height_ratios=(1.7, 1, 1),
+        figsize=(8.6, 5.4),
+        sharex=True,
+        sharey=True,
+        layout='constrained',
+    )
+    hertz = [500, 1000, 2000, 4000]
+    at = np.interp(hertz, mel_frequencies(N_MELS + 2), np.arange(N_MELS + 2) - 0.5)
     for kind, ax in axes.items():
-        db = pictures[kind]; title = name if kind == 'clip' else f'{kind}: {_about[kind]}' if kind in _about else kind
-        ax.imshow(db, origin='lower', aspect='auto', cmap='magma', vmin=FLOOR_DB, vmax=0, extent=(0, db.shape[1]/FRAME_RATE, 0, N_MELS))
-        ax.set_title(title, fontsize=9); ax.tick_params(labelsize=8)
-    first = axes['clip']; first.set(xlim=(0, max(db.shape[1] for db in pictures.values())/FRAME_RATE), ylim=(0, N_MELS))
-    first.locator_params('x', nbins=4); first.tick_params(labelbottom=True); first.set_yticks(at, [f'{h/1000:g}' for h in hertz])
-    fig.supxlabel('seconds', fontsize=9); fig.supylabel('kHz, mel scale', fontsize=9)
+        db = pictures[kind]
+        title = name if kind == 'clip' else f'{kind}: {_about[kind]}' if kind in _about else kind
+        ax.imshow(
+            db,
+            origin='lower',
+            aspect='auto',
+            cmap='magma',
+            vmin=FLOOR_DB,
+            vmax=0,
+            extent=(0, db.shape[1] / FRAME_RATE, 0, N_MELS),
+        )
+        ax.set_title(title, fontsize=9)
+        ax.tick_params(labelsize=8)
+    first = axes['clip']
+    first.set(xlim=(0, max(db.shape[1] for db in pictures.values()) / FRAME_RATE), ylim=(0, N_MELS))
+    first.locator_params('x', nbins=4)
+    first.tick_params(labelbottom=True)
+    first.set_yticks(at, [f'{h / 1000:g}' for h in hertz])
+    fig.supxlabel('seconds', fontsize=9)
+    fig.supylabel('kHz, mel scale', fontsize=9)
     return fig
 
 # %% ../../nbs/apps/20_explore.ipynb #a14f773c
 def voice_plane(
-    x:np.ndarray, # float32 [clips, dim], speaker vectors
-    rows:pd.DataFrame, # the same clips: `corpus`, `speaker`
-    marked=(), # speakers in colour; the others are grey
-): # the figure
+    x: np.ndarray,  # float32 [clips, dim], speaker vectors
+    rows: pd.DataFrame,  # the same clips: `corpus`, `speaker`
+    marked=(),  # speakers in colour; the others are grey
+):  # the figure
     "Speaker vectors on the plane of their first two principal components ([Pearson 1901](https://doi.org/10.1080/14786440109462720))."
     from sklearn.decomposition import PCA
-    pca = PCA(min(2, *x.shape)).fit(x); xy = np.zeros((len(x), 2)); xy[:, :pca.n_components_] = pca.transform(x)
-    t = rows[['corpus', 'speaker']].assign(x=xy[:, 0], y=xy[:, 1]); mean = t.groupby('speaker', sort=False)[['x', 'y']].mean(); names = list(mean.index)
-    grey = dict.fromkeys(names, (.72, .72, .72)); husl = dict(zip(names, sns.color_palette('husl', len(names))))
+
+    pca = PCA(min(2, *x.shape)).fit(x)
+    xy = np.zeros((len(x), 2))
+    xy[:, : pca.n_components_] = pca.transform(x)
+    t = rows[['corpus', 'speaker']].assign(x=xy[:, 0], y=xy[:, 1])
+    mean = t.groupby('speaker', sort=False)[['x', 'y']].mean()
+    names = list(mean.index)
+    grey = dict.fromkeys(names, (0.72, 0.72, 0.72))
+    husl = dict(zip(names, sns.color_palette('husl', len(names))))
     colours = grey | dict(zip(marked, sns.color_palette('colorblind'))) if len(marked) else husl
-    named = set(marked) if len(marked) else set(names if len(names) <= 40 else ()); fig, ax = plt.subplots(figsize=(7.2, 4.6), layout='constrained')
-    for (corpus, part), marker in zip(t.groupby('corpus'), 'osD^vP*X<>'*10): ax.scatter(part.x, part.y, 20, part.speaker.map(colours), marker, alpha=.75, label=corpus)
+    named = set(marked) if len(marked) else set(names if len(names) <= 40 else ())
+    fig, ax = plt.subplots(figsize=(7.2, 4.6), layout='constrained')
+    for (corpus, part), marker in zip(t.groupby('corpus'), 'osD^vP*X<>' * 10):
+        ax.scatter(part.x, part.y, 20, part.speaker.map(colours), marker, alpha=0.75, label=corpus)
     for s, m in mean.iterrows():
-        for r in t[t.speaker == s].itertuples(): ax.plot([r.x, m.x], [r.y, m.y], color=colours[s], lw=.7, alpha=.6)
-        how = dict(fontsize=10, weight='bold') if len(marked) else dict(fontsize=8); white = dict(boxstyle='round,pad=.15', fc='white', ec='none', alpha=.75)
-        if s in named: ax.annotate(s.split('/', 1)[-1], m, ha='center', va='center', bbox=white, **how)
-    kept = 100*np.nan_to_num(pca.explained_variance_ratio_).sum(); ax.set(xticks=[], yticks=[], xlabel='first component', ylabel='second component')
-    ax.set_title(f'{len(names)} speakers, {len(x)} clips; the plane keeps {kept:.0f} % of the variance', fontsize=10)
-    for h in ax.legend(fontsize=8, title='corpus', title_fontsize=8).legend_handles: h.set_color('gray')
+        for r in t[t.speaker == s].itertuples():
+            ax.plot([r.x, m.x], [r.y, m.y], color=colours[s], lw=0.7, alpha=0.6)
+        how = dict(fontsize=10, weight='bold') if len(marked) else dict(fontsize=8)
+        white = dict(boxstyle='round,pad=.15', fc='white', ec='none', alpha=0.75)
+        if s in named:
+            ax.annotate(s.split('/', 1)[-1], m, ha='center', va='center', bbox=white, **how)
+    kept = 100 * np.nan_to_num(pca.explained_variance_ratio_).sum()
+    ax.set(xticks=[], yticks=[], xlabel='first component', ylabel='second component')
+    ax.set_title(
+        f'{len(names)} speakers, {len(x)} clips; the plane keeps {kept:.0f} % of the variance',
+        fontsize=10,
+    )
+    for h in ax.legend(fontsize=8, title='corpus', title_fontsize=8).legend_handles:
+        h.set_color('gray')
     return fig
 
 # %% ../../nbs/apps/20_explore.ipynb #3b03c549
 def alike(
-    x:np.ndarray, # float32 [clips, dim], speaker vectors
-    speakers, # [clips]
-    a:str, b:str, # two of them
-)->str: # a sentence
+    x: np.ndarray,  # float32 [clips, dim], speaker vectors
+    speakers,  # [clips]
+    a: str,
+    b: str,  # two of them
+) -> str:  # a sentence
     "How alike two speakers are, in words."
-    x = x/np.linalg.norm(x, axis=1, keepdims=True); mine, theirs = (x[np.asarray(speakers) == s] for s in (a, b))
-    def among(v): n = len(v); return f'{((v @ v.T).sum() - n)/(n*(n - 1)):.2f}' if n > 1 else 'unknown, there is one clip' # of pairs of different clips
-    between = f'{a} and {b}: clip by clip their vectors have a cosine of {(mine @ theirs.T).mean():.2f}.'
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    mine, theirs = (x[np.asarray(speakers) == s] for s in (a, b))
+
+    def among(v):
+        n = len(v)
+        return (
+            f'{((v @ v.T).sum() - n) / (n * (n - 1)):.2f}'
+            if n > 1
+            else 'unknown, there is one clip'
+        )  # of pairs of different clips
+
+    between = (
+        f'{a} and {b}: clip by clip their vectors have a cosine of {(mine @ theirs.T).mean():.2f}.'
+    )
     return f'{between} Among the clips of {a} it is {among(mine)}, of {b} {among(theirs)}.'
 
 # %% ../../nbs/apps/20_explore.ipynb #cac710f1
-ALL, MOST = 'all', 1000 # no filter; clips in a list
+ALL, MOST = 'all', 1000  # no filter; clips in a list
 
-def dropdown(options, label:str, **of):
+
+def dropdown(options, label: str, **of):
     "A list that unfolds."
-    return widgets.Dropdown(options=options, description=label, layout=widgets.Layout(width='auto'), style={'description_width': '7.5em'}, **of)
+    return widgets.Dropdown(
+        options=options,
+        description=label,
+        layout=widgets.Layout(width='auto'),
+        style={'description_width': '7.5em'},
+        **of,
+    )
 
-def box(rows:int, options=(), kind=widgets.Select): "A list that is seen at once."; return kind(options=options, rows=rows, layout=widgets.Layout(width='auto'))
+
+def box(rows: int, options=(), kind=widgets.Select):
+    "A list that is seen at once."
+    return kind(options=options, rows=rows, layout=widgets.Layout(width='auto'))
+
 
 def offer(w, options):
     "Gives a list other options, of which the first is chosen."
     w.options = options
-    if w.index is None and len(options): w.index = 0 # it was empty before
+    if w.index is None and len(options):
+        w.index = 0  # it was empty before
+
 
 class ClipChoice(Panel):
     "Filters, and the clips that pass them; parts: corpus, emotion, speaker, count, clips."
-    def __init__(self,
-        rows:pd.DataFrame, # of a manifest: `clip`, `path`, `corpus`, `emotion`, `speaker`
-    ):
-        self.rows = rows; emotions = [e for e in EMOTIONS if (rows.emotion == e).any()]
-        p = dict(corpus=dropdown([ALL, *sorted(rows.corpus.unique())], 'corpus'), emotion=dropdown([ALL, *emotions], 'emotion'),
-                 speaker=dropdown(self.speakers(ALL), 'speaker'), count=widgets.HTML(), clips=box(14))
-        super().__init__(*p.values(), **p); self.fill()
-        p['corpus'].observe(lambda change: setattr(p['speaker'], 'options', self.speakers(change.new)), 'value')
-        for f in ('corpus', 'emotion', 'speaker'): p[f].observe(lambda _: self.fill(), 'value')
 
-    def speakers(self, corpus): return [ALL, *sorted(self.rows.speaker[(self.rows.corpus == corpus) | (corpus == ALL)].unique())]
-    def passing(self, *filters)->pd.DataFrame:
+    def __init__(
+        self,
+        rows: pd.DataFrame,  # of a manifest: `clip`, `path`, `corpus`, `emotion`, `speaker`
+    ):
+        self.rows = rows
+        emotions = [e for e in EMOTIONS if (rows.emotion == e).any()]
+        p = dict(
+            corpus=dropdown([ALL, *sorted(rows.corpus.unique())], 'corpus'),
+            emotion=dropdown([ALL, *emotions], 'emotion'),
+            speaker=dropdown(self.speakers(ALL), 'speaker'),
+            count=widgets.HTML(),
+            clips=box(14),
+        )
+        super().__init__(*p.values(), **p)
+        self.fill()
+        p['corpus'].observe(
+            lambda change: setattr(p['speaker'], 'options', self.speakers(change.new)), 'value'
+        )
+        for f in ('corpus', 'emotion', 'speaker'):
+            p[f].observe(lambda _: self.fill(), 'value')
+
+    def speakers(self, corpus):
+        return [
+            ALL,
+            *sorted(self.rows.speaker[(self.rows.corpus == corpus) | (corpus == ALL)].unique()),
+        ]
+
+    def passing(self, *filters) -> pd.DataFrame:
         "The rows that pass the named filters."
         asked = {f: v for f in filters if (v := getattr(self.parts, f).value) != ALL}
         return self.rows[(self.rows[list(asked)] == pd.Series(asked, dtype=object)).all(axis=1)]
+
     def fill(self):
-        some = self.passing('corpus', 'emotion', 'speaker'); offer(self.parts.clips, some['clip'].tolist()[:MOST])
-        self.parts.count.value = f'{len(some)} of {len(self.rows)} clips' + f'; the first {MOST} are listed'*(len(some) > MOST)
+        some = self.passing('corpus', 'emotion', 'speaker')
+        offer(self.parts.clips, some['clip'].tolist()[:MOST])
+        self.parts.count.value = (
+            f'{len(some)} of {len(self.rows)} clips'
+            + f'; the first {MOST} are listed' * (len(some) > MOST)
+        )
 
     @property
     def row(self):
@@ -172,179 +305,384 @@ class ClipChoice(Panel):
 # %% ../../nbs/apps/20_explore.ipynb #4d1d8e4d
 PLAIN, EMPTY = 'as recorded', 'No clip passes these filters.'
 
+
 class ClipView(Panel):
     "One clip to be heard and seen; parts: facts, hear, player, picture."
+
     def __init__(self):
-        self.row = None; p = dict(facts=widgets.HTML(), hear=dropdown([PLAIN, *SOUND], 'hear it'), player=Player(), picture=widgets.HTML())
-        super().__init__(*p.values(), **p); p['hear'].observe(lambda _: self.play(), 'value')
+        self.row = None
+        p = dict(
+            facts=widgets.HTML(),
+            hear=dropdown([PLAIN, *SOUND], 'hear it'),
+            player=Player(),
+            picture=widgets.HTML(),
+        )
+        super().__init__(*p.values(), **p)
+        p['hear'].observe(lambda _: self.play(), 'value')
 
-    def show(self, row): # of a manifest; None: there is none
-        self.row = row; self.play(); self.parts.picture.value = '' if row is None else or_said(self.seen)
+    def show(self, row):  # of a manifest; None: there is none
+        self.row = row
+        self.play()
+        self.parts.picture.value = '' if row is None else or_said(self.seen)
 
-    def seen(self): r = self.row; return as_image(clip_figure(load_audio(r.path), r['clip']), f"Spectrogram of {r['clip']}, and of its eight augmented copies")
-    def play(self): self.parts.player.load(); self.parts.facts.value = EMPTY if self.row is None else or_said(self.heard)
-    def heard(self): # the facts, when the player has the sound
-        r, kind = self.row, self.parts.hear.value; y = load_audio(r.path)
-        self.parts.player.load(y if kind == PLAIN else augment_audio(trim_silence(y), kind, make_rng(0, 'augment', r['clip'], kind, 0)))
-        return ' · '.join(escape(str(v)) for v in (*map(r.get, ('emotion', 'speaker', 'gender', 'sentence')), f'{len(y)/SAMPLE_RATE:.2f} s') if v)
+    def seen(self):
+        r = self.row
+        return as_image(
+            clip_figure(load_audio(r.path), r['clip']),
+            f"Spectrogram of {r['clip']}, and of its eight augmented copies",
+        )
+
+    def play(self):
+        self.parts.player.load()
+        self.parts.facts.value = EMPTY if self.row is None else or_said(self.heard)
+
+    def heard(self):  # the facts, when the player has the sound
+        r, kind = self.row, self.parts.hear.value
+        y = load_audio(r.path)
+        self.parts.player.load(
+            y
+            if kind == PLAIN
+            else augment_audio(trim_silence(y), kind, make_rng(0, 'augment', r['clip'], kind, 0))
+        )
+        return ' · '.join(
+            escape(str(v))
+            for v in (
+                *map(r.get, ('emotion', 'speaker', 'gender', 'sentence')),
+                f'{len(y) / SAMPLE_RATE:.2f} s',
+            )
+            if v
+        )
 
 # %% ../../nbs/apps/20_explore.ipynb #dfa919ae
-NOBODY, PER_SPEAKER = 'nobody', 6 # clips of a speaker on the map
+NOBODY, PER_SPEAKER = 'nobody', 6  # clips of a speaker on the map
+
 
 class VoicesView(Panel):
     "Speakers on a map; parts: other, other_player, alike, plane."
-    def __init__(self,
-        rows:pd.DataFrame, # of a manifest
+
+    def __init__(
+        self,
+        rows: pd.DataFrame,  # of a manifest
     ):
         self.rows, self.known, others = rows, {}, [NOBODY, *sorted(rows.speaker.unique())]
-        p = dict(other=dropdown(others, 'compare with'), other_player=Player(), alike=widgets.HTML(), plane=widgets.HTML())
+        p = dict(
+            other=dropdown(others, 'compare with'),
+            other_player=Player(),
+            alike=widgets.HTML(),
+            plane=widgets.HTML(),
+        )
         super().__init__(*p.values(), **p)
 
-    def vectors(self, rows)->np.ndarray: # float32 [rows, dim]
+    def vectors(self, rows) -> np.ndarray:  # float32 [rows, dim]
         "The speaker vectors of rows; each is computed once."
-        from speaker_vgg_cct.encoders.speaker import get_encoder # loads PyTorch
+        from speaker_vgg_cct.encoders.speaker import get_encoder  # loads PyTorch
+
         todo = [r for r in rows.itertuples() if r.clip not in self.known]
         for i in range(0, len(todo), 16):
-            self.parts.alike.value = f'{i} of {len(todo)} clips heard …'; some = todo[i:i+16]
-            self.known |= zip([r.clip for r in some], get_encoder().embed([prepare_waveform(load_audio(r.path), r.path) for r in some]))
+            self.parts.alike.value = f'{i} of {len(todo)} clips heard …'
+            some = todo[i : i + 16]
+            self.known |= zip(
+                [r.clip for r in some],
+                get_encoder().embed([prepare_waveform(load_audio(r.path), r.path) for r in some]),
+            )
         return np.stack([self.known[c] for c in rows['clip']])
 
-    def show(self,
-        rows, # of which clips; those of the other speaker are added
-        speaker:str, # who is in colour; `ALL`: everybody
+    def show(
+        self,
+        rows,  # of which clips; those of the other speaker are added
+        speaker: str,  # who is in colour; `ALL`: everybody
     ):
-        other = self.parts.other.value; all_of = pd.concat([rows, self.rows[self.rows.speaker == other]]).drop_duplicates('clip')
-        turn = all_of.groupby(['speaker', 'emotion']).cumcount().sort_values(kind='stable').index # one of each emotion, then a second one of each
+        other = self.parts.other.value
+        all_of = pd.concat([rows, self.rows[self.rows.speaker == other]]).drop_duplicates('clip')
+        turn = (
+            all_of.groupby(['speaker', 'emotion']).cumcount().sort_values(kind='stable').index
+        )  # one of each emotion, then a second one of each
         few = all_of.loc[turn].groupby('speaker', sort=False).head(PER_SPEAKER)
-        marked = [s for s in dict.fromkeys((speaker, other)) if s in set(few.speaker)]; self.parts.other_player.load()
+        marked = [s for s in dict.fromkeys((speaker, other)) if s in set(few.speaker)]
+        self.parts.other_player.load()
         self.parts.plane.value = or_said(lambda: self.drawn(few, marked)) if len(few) else EMPTY
 
     def drawn(self, few, marked):
-        x = self.vectors(few); two = len(marked) == 2
-        self.parts.alike.value = escape(alike(x, few.speaker, *marked)) if two else 'Choose a speaker on the left and another here to compare them.'
-        if two: self.parts.other_player.load(load_audio(few.path[few.speaker == marked[1]].iloc[0]))
-        return as_image(voice_plane(x, few, marked), f'Speaker vectors on a plane; in colour: {", ".join(marked) or "everybody"}')
+        x = self.vectors(few)
+        two = len(marked) == 2
+        self.parts.alike.value = (
+            escape(alike(x, few.speaker, *marked))
+            if two
+            else 'Choose a speaker on the left and another here to compare them.'
+        )
+        if two:
+            self.parts.other_player.load(load_audio(few.path[few.speaker == marked[1]].iloc[0]))
+        return as_image(
+            voice_plane(x, few, marked),
+            f'Speaker vectors on a plane; in colour: {", ".join(marked) or "everybody"}',
+        )
 
 # %% ../../nbs/apps/20_explore.ipynb #20705f8b
-def side_by_side(left:list, right:list):
+def side_by_side(left: list, right: list):
     "Controls, and what they show: beside each other, or below where the window is narrow."
-    columns = [widgets.VBox(w, layout=widgets.Layout(flex=flex, min_width='14em')) for w, flex in ((left, '1 1 16em'), (right, '3 1 30em'))]
+    columns = [
+        widgets.VBox(w, layout=widgets.Layout(flex=flex, min_width='14em'))
+        for w, flex in ((left, '1 1 16em'), (right, '3 1 30em'))
+    ]
     return widgets.HBox(columns, layout=widgets.Layout(flex_flow='row wrap', grid_gap='0 1em'))
 
+
 def browse_corpus(
-    corpora, # a folder of corpora, or a manifest (a table)
-)->Panel: # parts: those of `ClipChoice`, `ClipView` and `VoicesView`, and tabs
+    corpora,  # a folder of corpora, or a manifest (a table)
+) -> Panel:  # parts: those of `ClipChoice`, `ClipView` and `VoicesView`, and tabs
     "A widget to choose, hear and see clips, and to compare speakers; raises `CorpusError` for a folder that holds no corpora."
     rows = corpora if isinstance(corpora, pd.DataFrame) else read_labels(corpora)[0]
-    choice, clip, voices = ClipChoice(rows), ClipView(), VoicesView(rows); c = choice.parts
+    choice, clip, voices = ClipChoice(rows), ClipView(), VoicesView(rows)
+    c = choice.parts
     tabs = widgets.Tab([clip, voices], titles=('Clip', 'Map of speakers'), selected_index=0)
-    def show(change=None): # what the open tab holds
-        if tabs.selected_index == 0: clip.show(choice.row)
-        elif change is None or change.owner is not c.clips: voices.show(choice.passing('corpus', 'emotion'), c.speaker.value)
-    tabs.observe(show, 'selected_index'); c.clips.observe(show, 'value'); show()
-    for w in (c.corpus, c.emotion, c.speaker, voices.parts.other): w.observe(lambda change: tabs.selected_index == 1 and show(change), 'value')
-    return Panel(side_by_side([choice], [tabs]), tabs=tabs, **vars(c), **vars(clip.parts), **vars(voices.parts))
+
+    def show(change=None):  # what the open tab holds
+        if tabs.selected_index == 0:
+            clip.show(choice.row)
+        elif change is None or change.owner is not c.clips:
+            voices.show(choice.passing('corpus', 'emotion'), c.speaker.value)
+
+    tabs.observe(show, 'selected_index')
+    c.clips.observe(show, 'value')
+    show()
+    for w in (c.corpus, c.emotion, c.speaker, voices.parts.other):
+        w.observe(lambda change: tabs.selected_index == 1 and show(change), 'value')
+    return Panel(
+        side_by_side([choice], [tabs]),
+        tabs=tabs,
+        **vars(c),
+        **vars(clip.parts),
+        **vars(voices.parts),
+    )
 
 # %% ../../nbs/apps/20_explore.ipynb #d5a7b528
 def confusions(
-    runs:pd.DataFrame, # of one study and system
-    results, # folders with their aggregates
-): # the figure; None if no run of the system has them
+    runs: pd.DataFrame,  # of one study and system
+    results,  # folders with their aggregates
+):  # the figure; None if no run of the system has them
     "Confusion matrices of a system, a panel a held-out corpus, the clips of all seeds together."
     found = {}
     for r in runs.sort_values(['test_corpus', 'seed']).to_dict('records'):
-        if kept := load_aggregates(r, results): found.setdefault(r['test_corpus'], []).append(kept[0])
-    if not found: return None
-    columns = min(2, len(found)); lines = -(-len(found)//columns)
-    fig, axes = plt.subplots(lines, columns, figsize=(4.1*columns, 3.9*lines), squeeze=False, layout='constrained')
-    for ax, (corpus, counts) in zip(axes.flat, found.items()): plot_confusion(sum(c.to_numpy() for c in counts), list(counts[0]), f'{corpus}, seeds: {len(counts)}', ax)
-    for ax in axes.flat[len(found):]: ax.remove()
+        if kept := load_aggregates(r, results):
+            found.setdefault(r['test_corpus'], []).append(kept[0])
+    if not found:
+        return None
+    columns = min(2, len(found))
+    lines = -(-len(found) // columns)
+    fig, axes = plt.subplots(
+        lines, columns, figsize=(4.1 * columns, 3.9 * lines), squeeze=False, layout='constrained'
+    )
+    for ax, (corpus, counts) in zip(axes.flat, found.items()):
+        plot_confusion(
+            sum(c.to_numpy() for c in counts),
+            list(counts[0]),
+            f'{corpus}, seeds: {len(counts)}',
+            ax,
+        )
+    for ax in axes.flat[len(found) :]:
+        ax.remove()
     return fig
 
 # %% ../../nbs/apps/20_explore.ipynb #7262d2b2
 def compare_runs(
-    results, # a results folder, or several
-)->Panel: # parts: study, systems, corpora, figure, table, recalls, of, confusion, tabs
+    results,  # a results folder, or several
+) -> Panel:  # parts: study, systems, corpora, figure, table, recalls, of, confusion, tabs
     "A widget to compare runs that may be compared: UAR with intervals, recall by class, confusion; raises `ConfigError` where there are no runs."
-    folders = [results] if isinstance(results, (str, Path)) else list(results); parts, html = studies(read_runs(folders)), widgets.HTML
-    if not parts: raise ConfigError('there are no runs', file=', '.join(map(str, folders)), remedy='`speaker-vgg-cct study --corpora PATH` makes them')
-    w = SimpleNamespace(study=dropdown([(title, i) for i, (title, _) in enumerate(parts)], 'study'), systems=box(14, kind=widgets.SelectMultiple),
-                        corpora=box(5, kind=widgets.SelectMultiple), figure=html(), table=html(), recalls=html(), of=dropdown([], 'system'), confusion=html())
-    w.tabs = widgets.Tab([widgets.VBox([w.figure, w.table]), w.recalls, widgets.VBox([w.of, w.confusion])], titles=('UAR', 'Recall by class', 'Confusion'), selected_index=0)
-    def part(): return parts[w.study.value][1]
-    def chosen(): p = part(); return p[p.system.isin(w.systems.value) & p.test_corpus.isin(w.corpora.value)]
+    folders = [results] if isinstance(results, (str, Path)) else list(results)
+    parts, html = studies(read_runs(folders)), widgets.HTML
+    if not parts:
+        raise ConfigError(
+            'there are no runs',
+            file=', '.join(map(str, folders)),
+            remedy='`speaker-vgg-cct study --corpora PATH` makes them',
+        )
+    w = SimpleNamespace(
+        study=dropdown([(title, i) for i, (title, _) in enumerate(parts)], 'study'),
+        systems=box(14, kind=widgets.SelectMultiple),
+        corpora=box(5, kind=widgets.SelectMultiple),
+        figure=html(),
+        table=html(),
+        recalls=html(),
+        of=dropdown([], 'system'),
+        confusion=html(),
+    )
+    w.tabs = widgets.Tab(
+        [widgets.VBox([w.figure, w.table]), w.recalls, widgets.VBox([w.of, w.confusion])],
+        titles=('UAR', 'Recall by class', 'Confusion'),
+        selected_index=0,
+    )
+
+    def part():
+        return parts[w.study.value][1]
+
+    def chosen():
+        p = part()
+        return p[p.system.isin(w.systems.value) & p.test_corpus.isin(w.corpora.value)]
+
     def fill(_=None):
-        names = list(summary_table(p := part()).index); w.systems.options, w.corpora.options = names, sorted(p.test_corpus.unique())
-        w.corpora.value = w.corpora.options; ablations = set(p.system[p.group == 'ablation']); w.systems.value = [s for s in names if s not in ablations] or names
+        names = list(summary_table(p := part()).index)
+        w.systems.options, w.corpora.options = names, sorted(p.test_corpus.unique())
+        w.corpora.value = w.corpora.options
+        ablations = set(p.system[p.group == 'ablation'])
+        w.systems.value = [s for s in names if s not in ablations] or names
+
     def show(_=None):
-        runs = chosen(); offer(w.of, list(w.systems.value)); confuse()
-        plain = lambda: summary_figure(runs.assign(group='')) # of no group: an ablation that was chosen is shown too
-        shown = {w.figure: lambda: as_image(plain(), 'UAR of each system on each held-out corpus, with intervals'), w.table: lambda: as_table(summary_table(runs)),
-                 w.recalls: lambda: as_table(recall_table(runs).round(1).rename_axis(['held out', 'system']))}
-        for where, make in shown.items(): where.value = or_said(make) if len(runs) else 'Choose systems and corpora that have runs.'
+        runs = chosen()
+        offer(w.of, list(w.systems.value))
+        confuse()
+
+        def plain():
+            return summary_figure(
+                runs.assign(group='')
+            )  # of no group: an ablation that was chosen is shown too
+
+        shown = {
+            w.figure: lambda: as_image(
+                plain(), 'UAR of each system on each held-out corpus, with intervals'
+            ),
+            w.table: lambda: as_table(summary_table(runs)),
+            w.recalls: lambda: as_table(
+                recall_table(runs).round(1).rename_axis(['held out', 'system'])
+            ),
+        }
+        for where, make in shown.items():
+            where.value = (
+                or_said(make) if len(runs) else 'Choose systems and corpora that have runs.'
+            )
+
     def confuse(_=None):
-        if w.tabs.selected_index != 2: return # drawn when it is looked at
-        runs = chosen(); fig = confusions(runs[runs.system == w.of.value], folders)
-        w.confusion.value = as_image(fig, f'Confusion matrices of {w.of.value}') if fig else 'No confusion matrix is kept of this system: of trained ones only.'
-    w.study.observe(fill, 'value'); w.of.observe(confuse, 'value'); w.tabs.observe(confuse, 'selected_index')
-    for f in (w.systems, w.corpora): f.observe(show, 'value')
+        if w.tabs.selected_index != 2:
+            return  # drawn when it is looked at
+        runs = chosen()
+        fig = confusions(runs[runs.system == w.of.value], folders)
+        w.confusion.value = (
+            as_image(fig, f'Confusion matrices of {w.of.value}')
+            if fig
+            else 'No confusion matrix is kept of this system: of trained ones only.'
+        )
+
+    w.study.observe(fill, 'value')
+    w.of.observe(confuse, 'value')
+    w.tabs.observe(confuse, 'selected_index')
+    for f in (w.systems, w.corpora):
+        f.observe(show, 'value')
     fill()
-    left = [html('Systems'), w.systems, html('Held-out corpora'), w.corpora, html('Several with Ctrl or Shift.')]
+    left = [
+        html('Systems'),
+        w.systems,
+        html('Held-out corpora'),
+        w.corpora,
+        html('Several with Ctrl or Shift.'),
+    ]
     return Panel(w.study, side_by_side(left, [w.tabs]), **vars(w))
 
 # %% ../../nbs/apps/20_explore.ipynb #0488be22
-def named(paths)->dict:
+def named(paths) -> dict:
     "Paths by what is left of them without the folder that all are in."
     above = os.path.commonpath([Path(p).absolute().parent for p in paths])
     return {Path(p).absolute().relative_to(above).as_posix(): p for p in paths}
 
+
 def models_in(
-    models, # a bundle (`.svc`), a run, a `Recognizer`, or a folder of bundles and runs; or a list of these
-)->dict: # name → a path or a `Recognizer`
+    models,  # a bundle (`.svc`), a run, a `Recognizer`, or a folder of bundles and runs; or a list of these
+) -> dict:  # name → a path or a `Recognizer`
     "The models that are meant; raises `ConfigError` for a path that has none."
-    if isinstance(models, (list, tuple)): return {k: v for m in models for k, v in models_in(m).items()}
-    if isinstance(models, Recognizer): return {models.told['name']: models}
+    if isinstance(models, (list, tuple)):
+        return {k: v for m in models for k, v in models_in(m).items()}
+    if isinstance(models, Recognizer):
+        return {models.told['name']: models}
     p = Path(models)
-    if p.is_file() or (p/'model_best.safetensors').exists(): return {p.name: p}
+    if p.is_file() or (p / 'model_best.safetensors').exists():
+        return {p.name: p}
     found = sorted([*p.rglob('*.svc'), *(f.parent for f in p.rglob('model_best.safetensors'))])
-    if not found: raise ConfigError('holds no bundle and no trained run', file=p, remedy='Give a file that `speaker-vgg-cct bundle` made, or the folder of a run')
+    if not found:
+        raise ConfigError(
+            'holds no bundle and no trained run',
+            file=p,
+            remedy='Give a file that `speaker-vgg-cct bundle` made, or the folder of a run',
+        )
     return {str(f.relative_to(p)): f for f in found}
 
+
 def load_model(
-    path, # of a bundle or a run, or a `Recognizer`
-)->Recognizer: # by PyTorch, which can be looked into
+    path,  # of a bundle or a run, or a `Recognizer`
+) -> Recognizer:  # by PyTorch, which can be looked into
     "A model to look into."
-    from speaker_vgg_cct.inference.bundle import make_bundle # loads PyTorch
-    if isinstance(path, Recognizer): return path
-    if path.is_file(): return Recognizer.load(path, runtime='torch')
-    with TemporaryDirectory() as tmp: return Recognizer.load(make_bundle(path, Path(tmp)/f'{path.name}.svc'), runtime='torch')
+    from speaker_vgg_cct.inference.bundle import make_bundle  # loads PyTorch
+
+    if isinstance(path, Recognizer):
+        return path
+    if path.is_file():
+        return Recognizer.load(path, runtime='torch')
+    with TemporaryDirectory() as tmp:
+        return Recognizer.load(make_bundle(path, Path(tmp) / f'{path.name}.svc'), runtime='torch')
 
 # %% ../../nbs/apps/20_explore.ipynb #037fdb41
 def as_bars(
-    probabilities:dict, # class → 0 to 1
-)->str: # HTML
+    probabilities: dict,  # class → 0 to 1
+) -> str:  # HTML
     "Probabilities as bars."
-    bar = lambda c, p: f'<progress value="{p:.4f}" aria-label="{escape(c)}" style="width: 14em; margin: 0 .8em"></progress>'
-    rows = ''.join(f'<tr><td>{escape(c)}</td><td>{bar(c, p)}</td><td style="text-align: right">{100*p:.0f} %</td></tr>' for c, p in probabilities.items())
+
+    def bar(c, p):
+        return f'<progress value="{p:.4f}" aria-label="{escape(c)}" style="width: 14em; margin: 0 .8em"></progress>'
+
+    rows = ''.join(
+        f'<tr><td>{escape(c)}</td><td>{bar(c, p)}</td><td style="text-align: right">{100 * p:.0f} %</td></tr>'
+        for c, p in probabilities.items()
+    )
     return f'<table>{rows}</table>'
 
+
 def look_into(
-    clips, # a manifest (a table), or a folder, pattern, path, or a list of paths
-    models=SHIPPED, # as for `models_in`
-)->Panel: # parts: model, clips, player, said, bars, picture
+    clips,  # a manifest (a table), or a folder, pattern, path, or a list of paths
+    models=SHIPPED,  # as for `models_in`
+) -> Panel:  # parts: model, clips, player, said, bars, picture
     "A widget that shows what a model says of a clip, and where it looks; raises `AudioError` where there are no clips, `ConfigError` where there is no model."
-    from speaker_vgg_cct.apps.demo import answer # loads PyTorch
-    table = isinstance(clips, pd.DataFrame); files = dict(zip(clips['clip'], clips.path)) if table else named(sources_of(clips))
-    if not files: raise AudioError('there are no clips to look into', remedy='Give a folder of audio, or a manifest that is not empty')
-    labels, known, html = dict(zip(clips['clip'], clips.emotion)) if table else {}, models_in(models), widgets.HTML
-    w = SimpleNamespace(model=dropdown(list(known), 'model'), clips=box(14, list(files)[:MOST]), player=Player(), said=html(), bars=html(), picture=html())
+    from speaker_vgg_cct.apps.demo import answer  # loads PyTorch
+
+    table = isinstance(clips, pd.DataFrame)
+    files = dict(zip(clips['clip'], clips.path)) if table else named(sources_of(clips))
+    if not files:
+        raise AudioError(
+            'there are no clips to look into',
+            remedy='Give a folder of audio, or a manifest that is not empty',
+        )
+    labels, known, html = (
+        dict(zip(clips['clip'], clips.emotion)) if table else {},
+        models_in(models),
+        widgets.HTML,
+    )
+    w = SimpleNamespace(
+        model=dropdown(list(known), 'model'),
+        clips=box(14, list(files)[:MOST]),
+        player=Player(),
+        said=html(),
+        bars=html(),
+        picture=html(),
+    )
+
     def looked():
-        name = w.clips.value; known[w.model.value] = hear = load_model(known[w.model.value]) # once
+        name = w.clips.value
+        known[w.model.value] = hear = load_model(known[w.model.value])  # once
         w.player.load(load_audio(files[name]))
-        p, said, fig = answer(hear, files[name]); w.bars.value = as_bars(p) if p else ''
-        w.picture.value = as_image(fig, f'Spectrogram of {name}, and what the network looks at in it', 170) if fig else ''
-        return re.sub(r'\*\*(.+?)\*\*', r'<b>\1</b>', escape(said)) + (f'. Labelled {escape(labels[name])}.' if name in labels else '')
-    def show(_=None): w.bars.value = w.picture.value = ''; w.player.load(); w.said.value = 'Listening …'; w.said.value = or_said(looked)
-    for f in (w.model, w.clips): f.observe(show, 'value')
+        p, said, fig = answer(hear, files[name])
+        w.bars.value = as_bars(p) if p else ''
+        w.picture.value = (
+            as_image(fig, f'Spectrogram of {name}, and what the network looks at in it', 170)
+            if fig
+            else ''
+        )
+        return re.sub(r'\*\*(.+?)\*\*', r'<b>\1</b>', escape(said)) + (
+            f'. Labelled {escape(labels[name])}.' if name in labels else ''
+        )
+
+    def show(_=None):
+        w.bars.value = w.picture.value = ''
+        w.player.load()
+        w.said.value = 'Listening …'
+        w.said.value = or_said(looked)
+
+    for f in (w.model, w.clips):
+        f.observe(show, 'value')
     show()
     return Panel(side_by_side([w.model, w.clips], [w.said, w.bars, w.player, w.picture]), **vars(w))

@@ -11,48 +11,57 @@ from pathlib import Path
 
 import soundfile as sf
 
-from ..data.audio import SAMPLE_RATE
-from ..features.augment import augment_audio
 from ..core import atomic, make_rng
+from ..data.audio import SAMPLE_RATE
 from ..data.synthetic import clip
+from ..features.augment import augment_audio
 
 # %% ../../nbs/apps/00_play.ipynb #b4d99c3f
 def named_sound(
-    name:str, # such as `anger-0-SYNTH_B`, or augmented `anger-0-SYNTH_B-pitch`
-): # float32 [samples], 16 kHz
+    name: str,  # such as `anger-0-SYNTH_B`, or augmented `anger-0-SYNTH_B-pitch`
+):  # float32 [samples], 16 kHz
     "The synthetic clip of that name; raises `ConfigError` for an emotion, corpus or augmentation that is not known."
     emotion, speaker, corpus, *kind = name.split('-')
     y = clip(emotion, int(speaker), corpus)
     return augment_audio(y, kind[0], make_rng(0, 'play', name)) if kind else y
 
+
 def write_sound(
-    folder, # of the file; it is made
-    name:str, # of `named_sound`
-)->Path: # `<name>.flac`
+    folder,  # of the file; it is made
+    name: str,  # of `named_sound`
+) -> Path:  # `<name>.flac`
     "The sound of that name as a file; one that is there stays."
-    file = Path(folder)/f'{name}.flac'
+    file = Path(folder) / f'{name}.flac'
     if not file.exists():
-        with atomic(file) as tmp: sf.write(tmp, named_sound(name), SAMPLE_RATE)
+        with atomic(file) as tmp:
+            sf.write(tmp, named_sound(name), SAMPLE_RATE)
     return file
 
 # %% ../../nbs/apps/00_play.ipynb #125f1f0c
 def play(
-    *names:str, # of `named_sound`
-): # what a notebook shows: a player for each
+    *names: str,  # of `named_sound`
+):  # what a notebook shows: a player for each
     "Players for synthetic clips."
-    from IPython.display import HTML # slow to import: only in a notebook
+    from IPython.display import HTML  # slow to import: only in a notebook
+
     def player(name):
-        write_sound('clips', name); said = ', '.join(f'voice {p}' if p.isdigit() else p for p in name.split('-'))
+        write_sound('clips', name)
+        said = ', '.join(f'voice {p}' if p.isdigit() else p for p in name.split('-'))
         return f'<p>{said}<br><audio controls preload="metadata" src="clips/{name}.flac" aria-label="{said}"></audio></p>'
+
     return HTML('\n'.join(map(player, names)))
 
 # %% ../../nbs/apps/00_play.ipynb #8a05d3cc
 def write_sounds(
-    folder, # of notebooks, at any depth
-)->list: # of paths
+    folder,  # of notebooks, at any depth
+) -> list:  # of paths
     "Beside each notebook the sounds that its stored outputs play."
     found = []
-    for nb in sorted(p for p in Path(folder).rglob('*.ipynb') if not any(part.startswith('.') for part in p.relative_to(folder).parts)):
+    for nb in sorted(
+        p
+        for p in Path(folder).rglob('*.ipynb')
+        if not any(part.startswith('.') for part in p.relative_to(folder).parts)
+    ):
         names = re.findall(r'src=\\"clips/([\w-]+)\.flac', nb.read_text(encoding='utf-8'))
-        found += [write_sound(nb.parent/'clips', name) for name in sorted(set(names))]
+        found += [write_sound(nb.parent / 'clips', name) for name in sorted(set(names))]
     return found

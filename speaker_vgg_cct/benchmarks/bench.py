@@ -12,621 +12,1498 @@ __all__ = ['NUMBERS', 'MACHINE', 'COLUMNS', 'TINY', 'MODELS', 'WAYS', 'MIB', 'ST
            'plot_scale']
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #8aef5840
-import contextlib, copy, importlib.util, io, json, os, shutil, subprocess, sys, tempfile, threading, time
+import contextlib
+import copy
+import importlib.util
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from unittest.mock import patch
 
-import matplotlib.pyplot as plt, numpy as np, pandas as pd, psutil, soundfile as sf, torch
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import psutil
+import soundfile as sf
+import torch
 from scipy.special import softmax
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..encoders import voice
-from ..data.audio import SAMPLE_RATE, load_audio
-from ..training.leakage import full_audit
-from ..config import AUGMENTATION_GROUPS, AUGMENTATIONS
-from ..features.augment import augmented_log_mel
-from ..models.cct import Attention, Tokenizer
-from ..core import ConfigError, StoreError, atomic, choose, make_rng, write_json, write_text
-from ..data.corpora import load_manifest, read_corpora, save_manifest
 from .cost import PlainAttention, machine, passes, some_input
-from ..training.dataset import batches, prepare, seeded, store_pictures, store_voices
-from ..evaluation.metrics import evaluate, judge
-from ..inference.recognizer import RUNTIMES, SHIPPED, Recognizer, read_bundle
-from ..encoders.speaker import Resemblyzer
-from ..features.spectrogram import log_mel, picture, picture_params, trim_silence
+from ..config import AUGMENTATION_GROUPS, AUGMENTATIONS
+from speaker_vgg_cct.core import (
+    ConfigError,
+    StoreError,
+    atomic,
+    choose,
+    make_rng,
+    write_json,
+    write_text,
+)
+from ..data.audio import SAMPLE_RATE, load_audio
+from ..data.corpora import load_manifest, read_corpora, save_manifest
 from ..data.split import load_split, make_split, save_split
 from ..data.synthetic import EMOTION_PROSODY, build, clip
-from ..training.loop import keep_memory, load_config, make_model, make_optimizer, model_input, predict_logits, threads, train, train_epoch
 from ..data.waveform import prepare_waveform
+from ..encoders import voice
+from ..encoders.speaker import Resemblyzer
+from ..evaluation.metrics import evaluate, judge
+from ..features.augment import augmented_log_mel
+from ..features.spectrogram import log_mel, picture, picture_params, trim_silence
+from ..inference.recognizer import RUNTIMES, SHIPPED, Recognizer, read_bundle
+from ..models.cct import Attention, Tokenizer
+from ..training.dataset import batches, prepare, seeded, store_pictures, store_voices
+from ..training.leakage import full_audit
+from speaker_vgg_cct.training.loop import (
+    keep_memory,
+    load_config,
+    make_model,
+    make_optimizer,
+    model_input,
+    predict_logits,
+    threads,
+    train,
+    train_epoch,
+)
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #ac3ca200
-NUMBERS = [f'{c}{end}' for c in ('value', 'other', 'ratio') for end in ('', '_q1', '_q3')] # median and quartiles
-MACHINE = ['device', 'processor', 'cpus', 'torch', 'commit', 'date', 'versions', 'command'] # where a row comes from
-COLUMNS = ['section', 'what', 'against', 'size', 'of', 'threads', 'unit', *NUMBERS, 'repeats', *MACHINE]
+NUMBERS = [
+    f'{c}{end}' for c in ('value', 'other', 'ratio') for end in ('', '_q1', '_q3')
+]  # median and quartiles
+MACHINE = [
+    'device',
+    'processor',
+    'cpus',
+    'torch',
+    'commit',
+    'date',
+    'versions',
+    'command',
+]  # where a row comes from
+COLUMNS = [
+    'section',
+    'what',
+    'against',
+    'size',
+    'of',
+    'threads',
+    'unit',
+    *NUMBERS,
+    'repeats',
+    *MACHINE,
+]
+
 
 def quartiles(
-    name:str, # of the column
-    values, # of some turns
-)->dict: # median, and quartiles in `…_q1` and `…_q3`
+    name: str,  # of the column
+    values,  # of some turns
+) -> dict:  # median, and quartiles in `…_q1` and `…_q3`
     "The middle of some measurements and how they spread."
-    return {f'{name}{end}': float(np.quantile(values, q)) for end, q in (('', .5), ('_q1', .25), ('_q3', .75))}
+    return {
+        f'{name}{end}': float(np.quantile(values, q))
+        for end, q in (('', 0.5), ('_q1', 0.25), ('_q3', 0.75))
+    }
+
 
 def row(
-    section:str, what:str, # what was measured
-    value, # measurements, one a turn
-    other=None, # those of what stands beside it, turn by turn
-    **more, # other columns
-)->dict:
+    section: str,
+    what: str,  # what was measured
+    value,  # measurements, one a turn
+    other=None,  # those of what stands beside it, turn by turn
+    **more,  # other columns
+) -> dict:
     "A row of the table; what it does not say is empty."
     value, found = np.atleast_1d(np.asarray(value, float)), {}
-    if other is not None: other = np.atleast_1d(np.asarray(other, float)); found = quartiles('other', other) | quartiles('ratio', other/value)
-    return dict(section=section, what=what, threads=torch.get_num_threads(), repeats=len(value)) | quartiles('value', value) | found | more
+    if other is not None:
+        other = np.atleast_1d(np.asarray(other, float))
+        found = quartiles('other', other) | quartiles('ratio', other / value)
+    return (
+        dict(section=section, what=what, threads=torch.get_num_threads(), repeats=len(value))
+        | quartiles('value', value)
+        | found
+        | more
+    )
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #b377a2f7
-_now = time.perf_counter # seconds; tests put a clock in its place that does not follow the machine
+_now = time.perf_counter  # seconds; tests put a clock in its place that does not follow the machine
+
 
 def in_turn(
-    functions:dict, # name → function of nothing
-    repeats:int, # turns that count
-)->pd.DataFrame: # seconds, a row a turn, a column a function
+    functions: dict,  # name → function of nothing
+    repeats: int,  # turns that count
+) -> pd.DataFrame:  # seconds, a row a turn, a column a function
     "Times functions side by side."
     turns = []
     for i in range(repeats + 1):
         turns.append({})
-        for name in list(functions)[::1 if i % 2 else -1]:
-            began = _now(); functions[name](); turns[-1][name] = _now() - began
+        for name in list(functions)[:: 1 if i % 2 else -1]:
+            began = _now()
+            functions[name]()
+            turns[-1][name] = _now() - began
     return pd.DataFrame(turns[1:])[list(functions)]
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #9878cddd
 @dataclass(frozen=True)
 class Size:
     "How much is measured."
-    repeats: int = 7 # turns of each measurement
-    voices: int = 12 # clips that pictures and embeddings are timed on
-    models: tuple = ('small', 'CCT-14/7x2') # of `MODELS`
-    matrix: int = 2048 # rows of the matrices that are multiplied
-    copy_mb: int = 256 # of the memory that is copied
-    scales: tuple = (1, 4, 16) # times the synthetic corpora
-    speakers: int = 6; sentences: int = 4 # of a synthetic corpus
-    clips: int = 2000 # short clips whose features are computed
-    compile: tuple = ('small',) # models for which `torch.compile` is tried, which takes minutes to warm up for large ones
+
+    repeats: int = 7  # turns of each measurement
+    voices: int = 12  # clips that pictures and embeddings are timed on
+    models: tuple = ('small', 'CCT-14/7x2')  # of `MODELS`
+    matrix: int = 2048  # rows of the matrices that are multiplied
+    copy_mb: int = 256  # of the memory that is copied
+    scales: tuple = (1, 4, 16)  # times the synthetic corpora
+    speakers: int = 6
+    sentences: int = 4  # of a synthetic corpus
+    clips: int = 2000  # short clips whose features are computed
+    compile: tuple = (
+        'small',
+    )  # models for which `torch.compile` is tried, which takes minutes to warm up for large ones
 
     @property
-    def gigaflop(self): "Billions of operations of the product of matrices."; return 2*self.matrix**3/1e9
+    def gigaflop(self):
+        "Billions of operations of the product of matrices."
+        return 2 * self.matrix**3 / 1e9
+
 
 TINY = Size(1, 2, ('small',), 64, 1, (1,), 6, 1, 40, ())
-MODELS = {'small': ('cpu', 32, {}), 'CCT-14/7x2': ('paper', 2, dict(pretrained=False))} # name → preset, pictures of a batch, what differs
+MODELS = {
+    'small': ('cpu', 32, {}),
+    'CCT-14/7x2': ('paper', 2, dict(pretrained=False)),
+}  # name → preset, pictures of a batch, what differs
 
-def voices(n:int)->list: # of float32 [samples], 16 kHz
+
+def voices(n: int) -> list:  # of float32 [samples], 16 kHz
     "Example clips of many emotions and speakers."
     return [clip(e, s) for s in range(n) for e in EMOTION_PROSODY][:n]
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #44ca3fbf
 def draw(
-    db:np.ndarray, # float [128, T], dB
-    cmap:str=None, # None: librosa's choice, magma
-)->bytes: # a JPEG of 288 × 288 pixels
+    db: np.ndarray,  # float [128, T], dB
+    cmap: str = None,  # None: librosa's choice, magma
+) -> bytes:  # a JPEG of 288 × 288 pixels
     "A spectrogram as matplotlib draws it."
     import librosa.display
-    fig = plt.figure(figsize=(2.88, 2.88), dpi=100); ax = fig.add_axes([0, 0, 1, 1]); ax.set_axis_off()
-    librosa.display.specshow(db, y_axis='mel', x_axis='time', fmax=8000, ax=ax, **({'cmap': cmap} if cmap else {}))
-    f = io.BytesIO(); fig.savefig(f, format='jpeg', dpi=100, pil_kwargs=dict(quality=75)); plt.close(fig)
+
+    fig = plt.figure(figsize=(2.88, 2.88), dpi=100)
+    ax = fig.add_axes([0, 0, 1, 1])
+    ax.set_axis_off()
+    librosa.display.specshow(
+        db, y_axis='mel', x_axis='time', fmax=8000, ax=ax, **({'cmap': cmap} if cmap else {})
+    )
+    f = io.BytesIO()
+    fig.savefig(f, format='jpeg', dpi=100, pil_kwargs=dict(quality=75))
+    plt.close(fig)
     return f.getvalue()
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #f3a7481e
-def _changes()->dict: # kind of augmentation → nlpaug's class for it
-    import nlpaug.augmenter.audio as audio, nlpaug.augmenter.spectrogram as spectrogram # the extra `bench`
-    return {'loud': audio.LoudnessAug, 'noise': audio.NoiseAug, 'speed': audio.SpeedAug, 'pitch': partial(audio.PitchAug, SAMPLE_RATE, factor=(2, 3)), 'shift': partial(audio.ShiftAug, SAMPLE_RATE),
-            'norm': audio.NormalizeAug, 'mask': partial(spectrogram.TimeMaskingAug, coverage=.1), 'maskfreq': spectrogram.FrequencyMaskingAug}
+def _changes() -> dict:  # kind of augmentation → nlpaug's class for it
+    import nlpaug.augmenter.audio as audio
+    import nlpaug.augmenter.spectrogram as spectrogram  # the extra `bench`
+
+    return {
+        'loud': audio.LoudnessAug,
+        'noise': audio.NoiseAug,
+        'speed': audio.SpeedAug,
+        'pitch': partial(audio.PitchAug, SAMPLE_RATE, factor=(2, 3)),
+        'shift': partial(audio.ShiftAug, SAMPLE_RATE),
+        'norm': audio.NormalizeAug,
+        'mask': partial(spectrogram.TimeMaskingAug, coverage=0.1),
+        'maskfreq': spectrogram.FrequencyMaskingAug,
+    }
+
 
 def drawn_clip(
-    file, # of a clip
-    kinds=AUGMENTATIONS, # of augmentation
-)->list: # of bytes, JPEGs: the clip's, then its augmented copies'
+    file,  # of a clip
+    kinds=AUGMENTATIONS,  # of augmentation
+) -> list:  # of bytes, JPEGs: the clip's, then its augmented copies'
     "A clip and its copies in the way of the published program, by librosa, nlpaug and matplotlib."
     import librosa
+
     change = _changes() if kinds else {}
-    power = lambda y, sr, **how: librosa.feature.melspectrogram(y=y, sr=sr, n_mels=128, fmax=8000, **how)
-    drawn = lambda p: draw(librosa.power_to_db(p, ref=np.max))
-    y = librosa.effects.trim(librosa.load(file, sr=SAMPLE_RATE)[0])[0]; clean = dict(n_fft=400, hop_length=160, window='hamming')
+
+    def power(y, sr, **how):
+        return librosa.feature.melspectrogram(y=y, sr=sr, n_mels=128, fmax=8000, **how)
+
+    def drawn(p):
+        return draw(librosa.power_to_db(p, ref=np.max))
+
+    y = librosa.effects.trim(librosa.load(file, sr=SAMPLE_RATE)[0])[0]
+    clean = dict(n_fft=400, hop_length=160, window='hamming')
     out = [drawn(power(y, SAMPLE_RATE, **clean))]
     for kind in kinds:
-        if kind in AUGMENTATION_GROUPS['time_aug']: out.append(drawn(power(np.asarray(change[kind]().augment(y)[0]), SAMPLE_RATE, **clean)))
-        else: y22, sr = librosa.load(file); out.append(drawn(np.asarray(change[kind]().augment(power(y22, sr, n_fft=2048, hop_length=512))).reshape(128, -1)))
+        if kind in AUGMENTATION_GROUPS['time_aug']:
+            out.append(drawn(power(np.asarray(change[kind]().augment(y)[0]), SAMPLE_RATE, **clean)))
+        else:
+            y22, sr = librosa.load(file)
+            out.append(
+                drawn(
+                    np.asarray(
+                        change[kind]().augment(power(y22, sr, n_fft=2048, hop_length=512))
+                    ).reshape(128, -1)
+                )
+            )
     return out
 
-def made_clip(file, kinds=AUGMENTATIONS, **how)->list: # of uint8 [H, W(, 3)]
+
+def made_clip(file, kinds=AUGMENTATIONS, **how) -> list:  # of uint8 [H, W(, 3)]
     "The same by this project; `how` as for `spectrogram.picture`."
-    y = trim_silence(prepare_waveform(load_audio(file))); clean = log_mel(y)
+    y = trim_silence(prepare_waveform(load_audio(file)))
+    clean = log_mel(y)
     spectrograms = [clean, *(augmented_log_mel(y, k, clip=str(file), db=clean) for k in kinds)]
     return [picture(db, **how) for db in spectrograms]
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #b2011851
-WAYS = {'pictures in colour': dict(layout='reference'), 'grey levels, as they are stored': dict(cmap=None), 'JPEGs, as it saves them': dict(layout='reference', jpeg=True)}
+WAYS = {
+    'pictures in colour': dict(layout='reference'),
+    'grey levels, as they are stored': dict(cmap=None),
+    'JPEGs, as it saves them': dict(layout='reference', jpeg=True),
+}
 
-def pictures(work:Path, size:Size, tell)->list: # rows
+
+def pictures(work: Path, size: Size, tell) -> list:  # rows
     "Pictures and augmented copies against drawing them."
-    files, kinds = [], {'clean picture': (), 'clean picture and the six augmentations without a vocoder': tuple(k for k in AUGMENTATIONS if k not in ('speed', 'pitch')), 'clean picture and all eight augmentations': AUGMENTATIONS}
-    for i, y in enumerate(voices(size.voices)): files.append(work/f'{i}.wav'); sf.write(files[-1], y, SAMPLE_RATE)
-    if importlib.util.find_spec('nlpaug') is None: tell('pictures: nlpaug is missing (extra `bench`), so augmentations are left out'); kinds = {'clean picture': ()}
+    files, kinds = (
+        [],
+        {
+            'clean picture': (),
+            'clean picture and the six augmentations without a vocoder': tuple(
+                k for k in AUGMENTATIONS if k not in ('speed', 'pitch')
+            ),
+            'clean picture and all eight augmentations': AUGMENTATIONS,
+        },
+    )
+    for i, y in enumerate(voices(size.voices)):
+        files.append(work / f'{i}.wav')
+        sf.write(files[-1], y, SAMPLE_RATE)
+    if importlib.util.find_spec('nlpaug') is None:
+        tell('pictures: nlpaug is missing (extra `bench`), so augmentations are left out')
+        kinds = {'clean picture': ()}
     rows, each = [], lambda f, *a, **k: lambda: [f(x, *a, **k) for x in files]
     for what, some in kinds.items():
-        with seeded('bench', what): t = in_turn({'drawn': each(drawn_clip, some)} | {w: each(made_clip, some, **how) for w, how in WAYS.items()}, size.repeats)*1000/len(files)
-        rows += [row('pictures', f'{what}: {w}', t[w], t.drawn, against='drawn by matplotlib' + ', copies by nlpaug'*bool(some), unit='ms a clip') for w in WAYS]
+        with seeded('bench', what):
+            t = (
+                in_turn(
+                    {'drawn': each(drawn_clip, some)}
+                    | {w: each(made_clip, some, **how) for w, how in WAYS.items()},
+                    size.repeats,
+                )
+                * 1000
+                / len(files)
+            )
+        rows += [
+            row(
+                'pictures',
+                f'{what}: {w}',
+                t[w],
+                t.drawn,
+                against='drawn by matplotlib' + ', copies by nlpaug' * bool(some),
+                unit='ms a clip',
+            )
+            for w in WAYS
+        ]
     return rows
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #b40e4753
-def floors(size:Size)->dict: # name → function of nothing
+def floors(size: Size) -> dict:  # name → function of nothing
     "What the cores can do at best: a product of two matrices, and a copy of memory."
-    a, b = torch.randn(2, size.matrix, size.matrix); x = torch.ones(size.copy_mb*2**18); y = torch.empty_like(x)
-    return {'matrix product': lambda: a@b, 'copy of memory': lambda: y.copy_(x)}
+    a, b = torch.randn(2, size.matrix, size.matrix)
+    x = torch.ones(size.copy_mb * 2**18)
+    y = torch.empty_like(x)
+    return {'matrix product': lambda: a @ b, 'copy of memory': lambda: y.copy_(x)}
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #c53d4f48
-def embeddings(work:Path, size:Size, tell)->list: # rows
+def embeddings(work: Path, size: Size, tell) -> list:  # rows
     "Resemblyzer's embedding of many clips at once, against its own loop over them."
     from resemblyzer import preprocess_wav
-    encoder, short, rows = Resemblyzer(), voices(4*size.voices), [] # a batch and some, as when a corpus is embedded
-    heard = lambda y: preprocess_wav(y, source_sr=SAMPLE_RATE); product = floors(size)['matrix product']
-    per_window = 2*160*sum(w.numel() for name, w in encoder.net.lstm.named_parameters() if 'weight' in name) # operations: each weight is multiplied and added once a frame
-    for length, clips in (('short clips', short), ('clips four times as long', [np.concatenate(short[i:i+4]) for i in range(0, len(short), 4)])):
-        speech = [heard(y) for y in clips]; gigaflop = per_window*sum(len(encoder.windows(s)) for s in speech)/1e9
-        ways = {'from samples': (lambda: encoder.embed(clips), lambda: [encoder.net.embed_utterance(heard(y)) for y in clips]),
-                'from trimmed speech': (lambda: encoder.embed_speech(speech), lambda: [encoder.net.embed_utterance(s) for s in speech])}
+
+    encoder, short, rows = (
+        Resemblyzer(),
+        voices(4 * size.voices),
+        [],
+    )  # a batch and some, as when a corpus is embedded
+
+    def heard(y):
+        return preprocess_wav(y, source_sr=SAMPLE_RATE)
+
+    product = floors(size)['matrix product']
+    per_window = (
+        2
+        * 160
+        * sum(w.numel() for name, w in encoder.net.lstm.named_parameters() if 'weight' in name)
+    )  # operations: each weight is multiplied and added once a frame
+    for length, clips in (
+        ('short clips', short),
+        (
+            'clips four times as long',
+            [np.concatenate(short[i : i + 4]) for i in range(0, len(short), 4)],
+        ),
+    ):
+        speech = [heard(y) for y in clips]
+        gigaflop = per_window * sum(len(encoder.windows(s)) for s in speech) / 1e9
+        ways = {
+            'from samples': (
+                lambda: encoder.embed(clips),
+                lambda: [encoder.net.embed_utterance(heard(y)) for y in clips],
+            ),
+            'from trimmed speech': (
+                lambda: encoder.embed_speech(speech),
+                lambda: [encoder.net.embed_utterance(s) for s in speech],
+            ),
+        }
         for what, (ours, loop) in ways.items():
             for n in sorted({1, torch.get_num_threads()}):
                 with threads(n):
-                    t = in_turn({'ours': ours, 'loop': loop, 'product': product}, size.repeats); ms = t*1000/len(clips)
-                    rows += [row('embeddings', f'{length}, {what}', ms.ours, ms.loop, against='Resemblyzer, clip by clip', unit='ms a clip'),
-                             row('embeddings', f'{length}, {what}: rate of the recurrent layers', gigaflop/t.ours, size.gigaflop/t['product'], against='product of large matrices', unit='GFLOP/s')]
+                    t = in_turn({'ours': ours, 'loop': loop, 'product': product}, size.repeats)
+                    ms = t * 1000 / len(clips)
+                    rows += [
+                        row(
+                            'embeddings',
+                            f'{length}, {what}',
+                            ms.ours,
+                            ms.loop,
+                            against='Resemblyzer, clip by clip',
+                            unit='ms a clip',
+                        ),
+                        row(
+                            'embeddings',
+                            f'{length}, {what}: rate of the recurrent layers',
+                            gigaflop / t.ours,
+                            size.gigaflop / t['product'],
+                            against='product of large matrices',
+                            unit='GFLOP/s',
+                        ),
+                    ]
     return rows
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #808a55ee
-def untaught(name:str)->tuple: # of `MODELS` → model, `Config`
+def untaught(name: str) -> tuple:  # of `MODELS` → model, `Config`
     "A model that has learned nothing, and its configuration."
-    preset, batch, options = MODELS[choose(name, MODELS, 'model')]; config = load_config(preset, batch_size=batch, **options)
+    preset, batch, options = MODELS[choose(name, MODELS, 'model')]
+    config = load_config(preset, batch_size=batch, **options)
     return make_model(config, 4), config
+
 
 def as_published(model):
     "A copy of a model with the same weights that computes as the published program does."
     model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
     for m in model.modules():
-        if type(m) is Attention: m.__class__ = PlainAttention
+        if type(m) is Attention:
+            m.__class__ = PlainAttention
         if type(m) is Tokenizer:
-            for l in m.conv_layers: l[1], l[2] = l[2], l[1]
+            for line in m.conv_layers:
+                line[1], line[2] = line[2], line[1]
     return model
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #074a8961
-def count_step(run)->int:
+def count_step(run) -> int:
     "Operations of a step, two for each multiply-add, forwards and backwards."
-    with FlopCounterMode(display=False) as counter: run()
+    with FlopCounterMode(display=False) as counter:
+        run()
     return counter.get_total_flops()
 
-def step(work:Path, size:Size, tell)->list: # rows
+
+def step(work: Path, size: Size, tell) -> list:  # rows
     "A training step against that of the published program and against what the cores can do."
-    rows, base = [], floors(size); copied = 2*size.copy_mb/2**10 # GiB read and written
-    keep_memory() # as `train` does; for all that are measured here, for it cannot be undone
+    rows, base = [], floors(size)
+    copied = 2 * size.copy_mb / 2**10  # GiB read and written
+    keep_memory()  # as `train` does; for all that are measured here, for it cannot be undone
     for name in size.models:
-        model, config = untaught(name); run, half = (passes(model, config.batch_size, 'cpu', amp)['training'] for amp in (False, True)); work_done = count_step(run)/1e9
+        model, config = untaught(name)
+        run, half = (
+            passes(model, config.batch_size, 'cpu', amp)['training'] for amp in (False, True)
+        )
+        work_done = count_step(run) / 1e9
         plain = passes(as_published(model), config.batch_size, 'cpu')['training']
-        t = in_turn({'ours': run, 'plain': plain, 'half': half, **base}, size.repeats); n = config.batch_size
-        rows += [row('step', f'{name}: training step', 1000*t.ours/n, 1000*t.plain/n, against='as published', unit='ms a picture'),
-                 row('step', f'{name}: training step with --amp', 1000*t.half/n, 1000*t.plain/n, against='as published', unit='ms a picture'),
-                 row('step', f'{name}: rate of a training step', work_done/t.ours, size.gigaflop/t['matrix product'], against='product of large matrices', unit='GFLOP/s')]
-    return rows + [row('step', 'copy of memory', copied/t['copy of memory'], unit='GiB/s')]
+        t = in_turn({'ours': run, 'plain': plain, 'half': half, **base}, size.repeats)
+        n = config.batch_size
+        rows += [
+            row(
+                'step',
+                f'{name}: training step',
+                1000 * t.ours / n,
+                1000 * t.plain / n,
+                against='as published',
+                unit='ms a picture',
+            ),
+            row(
+                'step',
+                f'{name}: training step with --amp',
+                1000 * t.half / n,
+                1000 * t.plain / n,
+                against='as published',
+                unit='ms a picture',
+            ),
+            row(
+                'step',
+                f'{name}: rate of a training step',
+                work_done / t.ours,
+                size.gigaflop / t['matrix product'],
+                against='product of large matrices',
+                unit='GFLOP/s',
+            ),
+        ]
+    return rows + [row('step', 'copy of memory', copied / t['copy of memory'], unit='GiB/s')]
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #5f96d13e
 MIB = 2**20
 
-def _memory(process)->tuple: # bytes resident, and those that are not mapped from files or shared
-    try: m = process.memory_info(); return m.rss, m.rss - getattr(m, 'shared', 0)
-    except psutil.Error: return 0, 0 # it has ended meanwhile
+
+def _memory(process) -> tuple:  # bytes resident, and those that are not mapped from files or shared
+    try:
+        m = process.memory_info()
+        return m.rss, m.rss - getattr(m, 'shared', 0)
+    except psutil.Error:
+        return 0, 0  # it has ended meanwhile
+
 
 @contextlib.contextmanager
-def watched(every:float=.05): # seconds
+def watched(every: float = 0.05):  # seconds
     "Yields a dict in which the block's peak of memory stands at its end: `all` and `own`, MiB."
-    me, found, ended = psutil.Process(), {'all': 0., 'own': 0.}, threading.Event()
+    me, found, ended = psutil.Process(), {'all': 0.0, 'own': 0.0}, threading.Event()
+
     def look():
-        both = np.sum([_memory(p) for p in (me, *me.children(recursive=True))], axis=0)/MIB
-        for k, v in zip(found, both): found[k] = max(found[k], float(v))
+        both = np.sum([_memory(p) for p in (me, *me.children(recursive=True))], axis=0) / MIB
+        for k, v in zip(found, both):
+            found[k] = max(found[k], float(v))
+
     def watch():
-        while not ended.wait(every): look()
-    look(); thread = threading.Thread(target=watch, daemon=True); thread.start()
-    try: yield found
+        while not ended.wait(every):
+            look()
+
+    look()
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield found
     finally:
-        ended.set(); thread.join(); status = Path('/proc/self/status')
-        if status.exists(): found['all'] = max(found['all'], int(status.read_text().split('VmHWM:')[1].split()[0])/1024)
+        ended.set()
+        thread.join()
+        status = Path('/proc/self/status')
+        if status.exists():
+            found['all'] = max(
+                found['all'], int(status.read_text().split('VmHWM:')[1].split()[0]) / 1024
+            )
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #d4f2d76d
-def _small(**options): "The preset `cpu`, with one encoder."; return load_config('cpu', encoder='resemblyzer_layers', epochs=1, warmup_epochs=0, **options)
-def _table(folder): return load_manifest(folder/'manifest.csv')
-def _split(folder): return load_split(next(folder.glob('data/**/split.json')).parent)
+def _small(**options):
+    "The preset `cpu`, with one encoder."
+    return load_config('cpu', encoder='resemblyzer_layers', epochs=1, warmup_epochs=0, **options)
+
+
+def _table(folder):
+    return load_manifest(folder / 'manifest.csv')
+
+
+def _split(folder):
+    return load_split(next(folder.glob('data/**/split.json')).parent)
+
 
 def _make_split(folder, jobs):
-    table = _table(folder); s = make_split(table, table.corpus.iloc[0], balance='no_balanced')
-    full_audit(s, table, folder/'features', jobs=jobs); save_split(s, table, folder/'data')
+    table = _table(folder)
+    s = make_split(table, table.corpus.iloc[0], balance='no_balanced')
+    full_audit(s, table, folder / 'features', jobs=jobs)
+    save_split(s, table, folder / 'data')
 
-def _prepare(folder, jobs): # configuration, parts, projection
-    config = _small(); model = make_model(config, 4)
-    return config, *prepare(_split(folder), _table(folder), picture_params(config, model.img_size), folder/'features', model.speaker_dim, **config.voice, jobs=jobs)
+
+def _prepare(folder, jobs):  # configuration, parts, projection
+    config = _small()
+    model = make_model(config, 4)
+    return config, *prepare(
+        _split(folder),
+        _table(folder),
+        picture_params(config, model.img_size),
+        folder / 'features',
+        model.speaker_dim,
+        **config.voice,
+        jobs=jobs,
+    )
+
 
 def _train(folder, jobs):
-    config, parts, pca = _prepare(folder, jobs); train(parts, pca, _split(folder), config, folder/'run', 'cpu')
+    config, parts, pca = _prepare(folder, jobs)
+    train(parts, pca, _split(folder), config, folder / 'run', 'cpu')
 
-STAGES = { # name → function of the folder with `corpora` that all is written to, and of the number of processes
-    'manifest': lambda folder, jobs: save_manifest(read_corpora(folder/'corpora', jobs=jobs, cache=folder/'clips.csv')[0], folder/'manifest.csv'),
-    'pictures': lambda folder, jobs: store_pictures(_table(folder), picture_params(_small(), (64, 96)), folder/'features', jobs=jobs),
-    'speaker vectors': lambda folder, jobs: store_voices(_table(folder), folder/'features', _small().encoder, jobs=jobs),
+
+STAGES = {  # name → function of the folder with `corpora` that all is written to, and of the number of processes
+    'manifest': lambda folder, jobs: save_manifest(
+        read_corpora(folder / 'corpora', jobs=jobs, cache=folder / 'clips.csv')[0],
+        folder / 'manifest.csv',
+    ),
+    'pictures': lambda folder, jobs: store_pictures(
+        _table(folder), picture_params(_small(), (64, 96)), folder / 'features', jobs=jobs
+    ),
+    'speaker vectors': lambda folder, jobs: store_voices(
+        _table(folder), folder / 'features', _small().encoder, jobs=jobs
+    ),
     'split and audit': _make_split,
     'training': _train,
-    'evaluation': lambda folder, jobs: evaluate(folder/'run', _prepare(folder, jobs)[1]['test'], 'cpu')}
+    'evaluation': lambda folder, jobs: evaluate(
+        folder / 'run', _prepare(folder, jobs)[1]['test'], 'cpu'
+    ),
+}
+
 
 def run_stage(
-    name:str, # of `STAGES`
-    folder, # where it works, with `corpora`
-    jobs:int=-1,
-)->dict: # seconds, all, own
+    name: str,  # of `STAGES`
+    folder,  # where it works, with `corpora`
+    jobs: int = -1,
+) -> dict:  # seconds, all, own
     "One stage in this process, timed and watched."
-    choose(name, STAGES, 'stage'); began = time.perf_counter()
-    with watched() as peak: STAGES[name](Path(folder), jobs)
+    choose(name, STAGES, 'stage')
+    began = time.perf_counter()
+    with watched() as peak:
+        STAGES[name](Path(folder), jobs)
     return dict(seconds=time.perf_counter() - began, **peak)
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #62002185
 def child(
-    name:str, # of a function of this module
-    *args, # that Python can read back from how it writes them
-): # what the function gives
+    name: str,  # of a function of this module
+    *args,  # that Python can read back from how it writes them
+):  # what the function gives
     "Calls a function in a new process; raises `StoreError` with the end of what it said if it fails."
     code = f'import json; from speaker_vgg_cct.benchmarks import bench; found = bench.{name}(*{tuple(map(_plain, args))!r}); print("\\n" + json.dumps(found))'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-    if done.returncode: raise StoreError(f'a measurement failed: {" ".join(done.stderr.strip().splitlines()[-1:])}', value=f'bench.{name}{args}', remedy='Run the call by itself to see all of it')
+    if done.returncode:
+        raise StoreError(
+            f'a measurement failed: {" ".join(done.stderr.strip().splitlines()[-1:])}',
+            value=f'bench.{name}{args}',
+            remedy='Run the call by itself to see all of it',
+        )
     return json.loads(done.stdout.strip().splitlines()[-1])
 
-def _plain(x): return str(x) if isinstance(x, Path) else x
+
+def _plain(x):
+    return str(x) if isinstance(x, Path) else x
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #ba4ad23c
-def memory(work:Path, size:Size, tell)->list: # rows
+def memory(work: Path, size: Size, tell) -> list:  # rows
     "Peak memory and time of each stage, each in its own process, on corpora of several sizes."
     rows = []
     for scale in size.scales:
-        folder = work/f'scale{scale}'; shutil.rmtree(folder, ignore_errors=True)
-        build(folder/'corpora', speakers=size.speakers*scale, sentences=size.sentences)
+        folder = work / f'scale{scale}'
+        shutil.rmtree(folder, ignore_errors=True)
+        build(folder / 'corpora', speakers=size.speakers * scale, sentences=size.sentences)
         for stage in STAGES:
-            found = child('run_stage', stage, folder); n = len(_table(folder))
-            rows += [row('memory', stage, found['all'], found['own'], against='without files that are mapped', unit='MiB', size=n), row('memory', f'{stage}: time', found['seconds'], unit='s', size=n)]
-        tell(f'memory: {n} clips done'); shutil.rmtree(folder)
+            found = child('run_stage', stage, folder)
+            n = len(_table(folder))
+            rows += [
+                row(
+                    'memory',
+                    stage,
+                    found['all'],
+                    found['own'],
+                    against='without files that are mapped',
+                    unit='MiB',
+                    size=n,
+                ),
+                row('memory', f'{stage}: time', found['seconds'], unit='s', size=n),
+            ]
+        tell(f'memory: {n} clips done')
+        shutil.rmtree(folder)
     return rows
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #4b6bae6b
-def prepared(work:Path, size:Size)->tuple: # configuration, parts, projection
+def prepared(work: Path, size: Size) -> tuple:  # configuration, parts, projection
     "A split of the synthetic corpora with its features; what is there already is used again."
-    folder = work/'prepared'; build(folder/'corpora', speakers=size.speakers, sentences=size.sentences)
-    for stage in ('manifest', 'pictures', 'speaker vectors', 'split and audit'): STAGES[stage](folder, -1)
+    folder = work / 'prepared'
+    build(folder / 'corpora', speakers=size.speakers, sentences=size.sentences)
+    for stage in ('manifest', 'pictures', 'speaker vectors', 'split and audit'):
+        STAGES[stage](folder, -1)
     return _prepare(folder, -1)
 
-def evaluation(work:Path, size:Size, tell)->list: # rows
-    "A batch at a time against a clip at a time."
-    config, parts, _ = prepared(work, size); test, model = parts['test'], make_model(config, 4); guess = predict_logits(model, test, config).argmax(1); n = len(test)
-    t = in_turn({'ours': lambda: predict_logits(model, test, config), 'one': lambda: predict_logits(model, test, config, batch_size=1),
-                 'judge': lambda: judge(test.labels, guess, test.rows.speaker, list(test.rows.label.unique()))}, size.repeats)*1000/n
-    return [row('evaluation', 'small: answers', t.ours, t.one, against='clip by clip', unit='ms a clip', size=n), row('evaluation', 'metrics and their interval', t.judge, unit='ms a clip', size=n)]
 
-def loader(work:Path, size:Size, tell)->list: # rows
+def evaluation(work: Path, size: Size, tell) -> list:  # rows
+    "A batch at a time against a clip at a time."
+    config, parts, _ = prepared(work, size)
+    test, model = parts['test'], make_model(config, 4)
+    guess = predict_logits(model, test, config).argmax(1)
+    n = len(test)
+    t = (
+        in_turn(
+            {
+                'ours': lambda: predict_logits(model, test, config),
+                'one': lambda: predict_logits(model, test, config, batch_size=1),
+                'judge': lambda: judge(
+                    test.labels, guess, test.rows.speaker, list(test.rows.label.unique())
+                ),
+            },
+            size.repeats,
+        )
+        * 1000
+        / n
+    )
+    return [
+        row(
+            'evaluation',
+            'small: answers',
+            t.ours,
+            t.one,
+            against='clip by clip',
+            unit='ms a clip',
+            size=n,
+        ),
+        row('evaluation', 'metrics and their interval', t.judge, unit='ms a clip', size=n),
+    ]
+
+
+def loader(work: Path, size: Size, tell) -> list:  # rows
     "What a step waits for its batch: the time to read the batches of an epoch over that of the epoch."
-    config, parts, _ = prepared(work, size); model, data = make_model(config, 4), parts['train']
-    config = replace(config, batch_size=min(config.batch_size, len(data)//2*2)); optimizer, n = make_optimizer(model, config), len(data)//config.batch_size
-    read = lambda: list(batches(data, config.batch_size, True, drop_last=True))
-    t = in_turn({'epoch': lambda: train_epoch(model, data, config, optimizer, 0, torch.device('cpu')), 'read': read, 'inputs': lambda: [model_input(b, model, config, 'cpu', True) for b in read()]}, size.repeats)*1000/n
-    return [row('loader', 'small: step and its wait', t.epoch, t.read, against='reading the batch', unit='ms a step'), row('loader', 'small: step, and inputs made of pictures', t.epoch, t.inputs, against='reading, resizing, colours', unit='ms a step')]
+    config, parts, _ = prepared(work, size)
+    model, data = make_model(config, 4), parts['train']
+    config = replace(config, batch_size=min(config.batch_size, len(data) // 2 * 2))
+    optimizer, n = make_optimizer(model, config), len(data) // config.batch_size
+
+    def read():
+        return list(batches(data, config.batch_size, True, drop_last=True))
+
+    t = (
+        in_turn(
+            {
+                'epoch': lambda: train_epoch(
+                    model, data, config, optimizer, 0, torch.device('cpu')
+                ),
+                'read': read,
+                'inputs': lambda: [model_input(b, model, config, 'cpu', True) for b in read()],
+            },
+            size.repeats,
+        )
+        * 1000
+        / n
+    )
+    return [
+        row(
+            'loader',
+            'small: step and its wait',
+            t.epoch,
+            t.read,
+            against='reading the batch',
+            unit='ms a step',
+        ),
+        row(
+            'loader',
+            'small: step, and inputs made of pictures',
+            t.epoch,
+            t.inputs,
+            against='reading, resizing, colours',
+            unit='ms a step',
+        ),
+    ]
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #53c87dca
 def command(
-    *args, # of `speaker-vgg-cct`
+    *args,  # of `speaker-vgg-cct`
     cwd=None,
 ):
     "The command in a new process; raises `StoreError` if it fails."
-    done = subprocess.run([sys.executable, '-c', 'from speaker_vgg_cct.cli.command import start; start()', *map(str, args)], capture_output=True, text=True, cwd=cwd)
-    if done.returncode: raise StoreError(f'a measurement failed: {" ".join(done.stderr.strip().splitlines()[-1:])}', value=' '.join(map(str, args)))
+    done = subprocess.run(
+        [
+            sys.executable,
+            '-c',
+            'from speaker_vgg_cct.cli.command import start; start()',
+            *map(str, args),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+    )
+    if done.returncode:
+        raise StoreError(
+            f'a measurement failed: {" ".join(done.stderr.strip().splitlines()[-1:])}',
+            value=' '.join(map(str, args)),
+        )
 
-def start(work:Path, size:Size, tell)->list: # rows
+
+def start(work: Path, size: Size, tell) -> list:  # rows
     "From the call of a command to its end."
-    sf.write(work/'c.wav', clip('sad'), SAMPLE_RATE); python = lambda code: lambda: subprocess.run([sys.executable, '-c', code], check=True)
-    t = in_turn({'predict, one clip': lambda: command('predict', work/'c.wav'), 'help of all verbs': lambda: command('--help'), 'Python': python('pass'), 'Python and PyTorch': python('import torch')}, max(1, size.repeats//2))
-    return [row('start', what, t[what], t['Python and PyTorch'] if what[0] in 'ph' else None, against='Python and PyTorch' if what[0] in 'ph' else '', unit='s') for what in t]
+    sf.write(work / 'c.wav', clip('sad'), SAMPLE_RATE)
 
-def again(work:Path, size:Size, tell)->list: # rows
+    def python(code):
+        return lambda: subprocess.run([sys.executable, '-c', code], check=True)
+
+    t = in_turn(
+        {
+            'predict, one clip': lambda: command('predict', work / 'c.wav'),
+            'help of all verbs': lambda: command('--help'),
+            'Python': python('pass'),
+            'Python and PyTorch': python('import torch'),
+        },
+        max(1, size.repeats // 2),
+    )
+    return [
+        row(
+            'start',
+            what,
+            t[what],
+            t['Python and PyTorch'] if what[0] in 'ph' else None,
+            against='Python and PyTorch' if what[0] in 'ph' else '',
+            unit='s',
+        )
+        for what in t
+    ]
+
+
+def again(work: Path, size: Size, tell) -> list:  # rows
     "The same experiment twice, from nothing and with everything there; quartiles are of several second runs."
-    out = work/'again'; shutil.rmtree(out, ignore_errors=True)
-    run = lambda: command('experiment', '--test-corpus', 'SYNTH_A', '--out', out, '--device', 'cpu')
-    first, second = _seconds(run), [_seconds(run) for _ in range(max(1, size.repeats//2))]; shutil.rmtree(out, ignore_errors=True)
-    return [row('again', 'experiment, then the same again', [first]*len(second), second, against='the second run', unit='s')]
+    out = work / 'again'
+    shutil.rmtree(out, ignore_errors=True)
 
-def _seconds(f): began = time.perf_counter(); f(); return time.perf_counter() - began
+    def run():
+        return command('experiment', '--test-corpus', 'SYNTH_A', '--out', out, '--device', 'cpu')
+
+    first, second = _seconds(run), [_seconds(run) for _ in range(max(1, size.repeats // 2))]
+    shutil.rmtree(out, ignore_errors=True)
+    return [
+        row(
+            'again',
+            'experiment, then the same again',
+            [first] * len(second),
+            second,
+            against='the second run',
+            unit='s',
+        )
+    ]
+
+
+def _seconds(f):
+    began = time.perf_counter()
+    f()
+    return time.perf_counter() - began
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #a96517b5
-def ways(name:str, size:Size)->dict: # name → function of nothing
+def ways(name: str, size: Size) -> dict:  # name → function of nothing
     "Training steps of one of `MODELS`, as it is shipped and otherwise."
+
     def steps(change=lambda m: m, amp=False, **adam):
-        model, config = untaught(name); n = config.batch_size; x = some_input(model, n, 'cpu'); model = change(model).train()
-        y, optimizer = torch.zeros(n, dtype=torch.long), torch.optim.AdamW(model.parameters(), **adam)
+        model, config = untaught(name)
+        n = config.batch_size
+        x = some_input(model, n, 'cpu')
+        model = change(model).train()
+        y, optimizer = (
+            torch.zeros(n, dtype=torch.long),
+            torch.optim.AdamW(model.parameters(), **adam),
+        )
+
         def run():
             optimizer.zero_grad()
-            with torch.autocast('cpu', torch.bfloat16, enabled=amp): loss = torch.nn.functional.cross_entropy(model(*x), y)
-            loss.backward(); optimizer.step()
+            with torch.autocast('cpu', torch.bfloat16, enabled=amp):
+                loss = torch.nn.functional.cross_entropy(model(*x), y)
+            loss.backward()
+            optimizer.step()
+
         return run
+
     def undropped(model):
         for m in model.modules():
-            if hasattr(m, 'attn_drop'): m.attn_drop = 0.
+            if hasattr(m, 'attn_drop'):
+                m.attn_drop = 0.0
         return model
-    found = {'shipped': steps(), '--no-channels-last': steps(lambda m: m.to(memory_format=torch.contiguous_format)), 'fused AdamW': steps(fused=True), 'bfloat16': steps(amp=True), 'attention in one kernel, no dropout of its weights': steps(undropped)}
-    if name in size.compile: found['torch.compile'] = steps(torch.compile)
+
+    found = {
+        'shipped': steps(),
+        '--no-channels-last': steps(lambda m: m.to(memory_format=torch.contiguous_format)),
+        'fused AdamW': steps(fused=True),
+        'bfloat16': steps(amp=True),
+        'attention in one kernel, no dropout of its weights': steps(undropped),
+    }
+    if name in size.compile:
+        found['torch.compile'] = steps(torch.compile)
     return found
 
-def step_alone(name:str, keep:bool, seconds:float)->float: # ms a picture
-    "Training steps of one of `MODELS`, in a process that keeps the memory that it frees, or does not."
-    model, config = untaught(name); run = passes(model, config.batch_size, 'cpu')['training']
-    if keep: keep_memory()
-    run(); times = []
-    while sum(times) < seconds: times.append(_seconds(run))
-    return 1000*np.median(times)/config.batch_size
 
-def tried(work:Path, size:Size, tell)->list: # rows
+def step_alone(name: str, keep: bool, seconds: float) -> float:  # ms a picture
+    "Training steps of one of `MODELS`, in a process that keeps the memory that it frees, or does not."
+    model, config = untaught(name)
+    run = passes(model, config.batch_size, 'cpu')['training']
+    if keep:
+        keep_memory()
+    run()
+    times = []
+    while sum(times) < seconds:
+        times.append(_seconds(run))
+    return 1000 * np.median(times) / config.batch_size
+
+
+def tried(work: Path, size: Size, tell) -> list:  # rows
     "Other ways to take a training step, against the one that is shipped."
     rows = []
     for name in size.models:
-        kept, back = np.transpose([[child('step_alone', name, keep, size.repeats/3) for keep in (True, False)] for _ in range(size.repeats//2 + 1)])
-        rows.append(row('tried', f'{name}: memory given back', back, kept, against='as shipped', unit='ms a picture'))
-        runs = ways(name, size); n = MODELS[name][1]
-        if 'torch.compile' in runs: warm = _seconds(runs['torch.compile']); rows.append(row('tried', f'{name}: torch.compile, first step', warm, unit='s'))
-        t = in_turn(runs, size.repeats//2 + 1)*1000/n
-        rows += [row('tried', f'{name}: {w}', t[w], t.shipped, against='as shipped', unit='ms a picture') for w in t if w != 'shipped']
-        both = {k: _with_threads(k, runs['shipped']) for k in sorted({1, os.cpu_count()})}; t = in_turn(both, size.repeats//2 + 1)*1000/n
-        rows += [row('tried', f'{name}: {k} threads', t[k], t[1], against='one thread', unit='ms a picture') | dict(threads=k) for k in t if k > 1]
+        kept, back = np.transpose(
+            [
+                [child('step_alone', name, keep, size.repeats / 3) for keep in (True, False)]
+                for _ in range(size.repeats // 2 + 1)
+            ]
+        )
+        rows.append(
+            row(
+                'tried',
+                f'{name}: memory given back',
+                back,
+                kept,
+                against='as shipped',
+                unit='ms a picture',
+            )
+        )
+        runs = ways(name, size)
+        n = MODELS[name][1]
+        if 'torch.compile' in runs:
+            warm = _seconds(runs['torch.compile'])
+            rows.append(row('tried', f'{name}: torch.compile, first step', warm, unit='s'))
+        t = in_turn(runs, size.repeats // 2 + 1) * 1000 / n
+        rows += [
+            row('tried', f'{name}: {w}', t[w], t.shipped, against='as shipped', unit='ms a picture')
+            for w in t
+            if w != 'shipped'
+        ]
+        both = {k: _with_threads(k, runs['shipped']) for k in sorted({1, os.cpu_count()})}
+        t = in_turn(both, size.repeats // 2 + 1) * 1000 / n
+        rows += [
+            row(
+                'tried',
+                f'{name}: {k} threads',
+                t[k],
+                t[1],
+                against='one thread',
+                unit='ms a picture',
+            )
+            | dict(threads=k)
+            for k in t
+            if k > 1
+        ]
     return rows + _int8(size) + _awake(size) + _loaders(work, size)
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #bd211438
 def _with_threads(n, run):
     def f():
-        with threads(n): run()
+        with threads(n):
+            run()
+
     return f
 
+
 def _loaders(work, size):
-    config, parts, _ = prepared(work, size); data = parts['train']; n = min(config.batch_size, len(data))
-    each = lambda **how: lambda: [None for _ in batches(data, n, **how)]
-    by_clip = lambda: [torch.utils.data.default_collate([tuple(x[0] for x in data[[i]]) for i in range(a, min(a + n, len(data)))]) for a in range(0, len(data), n)]
-    t = in_turn({'shipped': each(), 'clip by clip': by_clip, 'two processes that read ahead': each(workers=2)}, size.repeats)*1000/len(data)
-    return [row('tried', f'loader: {w}', t[w], t.shipped, against='a batch in one go, as shipped', unit='ms a clip') for w in t if w != 'shipped']
+    config, parts, _ = prepared(work, size)
+    data = parts['train']
+    n = min(config.batch_size, len(data))
+
+    def each(**how):
+        return lambda: [None for _ in batches(data, n, **how)]
+
+    def by_clip():
+        return [
+            torch.utils.data.default_collate(
+                [tuple(x[0] for x in data[[i]]) for i in range(a, min(a + n, len(data)))]
+            )
+            for a in range(0, len(data), n)
+        ]
+
+    t = (
+        in_turn(
+            {
+                'shipped': each(),
+                'clip by clip': by_clip,
+                'two processes that read ahead': each(workers=2),
+            },
+            size.repeats,
+        )
+        * 1000
+        / len(data)
+    )
+    return [
+        row(
+            'tried',
+            f'loader: {w}',
+            t[w],
+            t.shipped,
+            against='a batch in one go, as shipped',
+            unit='ms a clip',
+        )
+        for w in t
+        if w != 'shipped'
+    ]
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #a4f2dbb4
-def _int8(size): # the shipped network with weights of 8 bits: what it gains, and what an answer loses
+def _int8(
+    size,
+):  # the shipped network with weights of 8 bits: what it gains, and what an answer loses
     import onnxruntime as ort
-    from onnxruntime.quantization import quantize_dynamic # slow to import, as the line before
-    arrays, told = read_bundle(SHIPPED); clips = voices(size.voices); x = Recognizer(arrays, told, runtime='onnx').inputs(clips); options = ort.SessionOptions(); options.intra_op_num_threads, options.log_severity_level = 1, 3
-    with tempfile.TemporaryDirectory() as d:
-        plain = Path(d)/'float32.onnx'; plain.write_bytes(arrays['graph/network'].tobytes()); graphs = {'float32': plain}
-        for name, kinds in (('products', ['MatMul', 'Gemm']), ('products and convolutions', None)): graphs[name] = Path(d)/f'{name}.onnx'; quantize_dynamic(plain, graphs[name], op_types_to_quantize=kinds)
-        nets = {n: ort.InferenceSession(f, options, providers=['CPUExecutionProvider']) for n, f in graphs.items()}
-    answer = lambda net: net.run(None, dict(zip((i.name for i in net.get_inputs()), x)))[0]
-    t = in_turn({n: partial(answer, net) for n, net in nets.items()}, size.repeats)*1000/len(clips); p = {n: softmax(answer(net), axis=1) for n, net in nets.items()}
-    return [r for n in t if n != 'float32' for r in (
-        row('tried', f'shipped bundle: {n} in int8', t[n], t.float32, against='in float32', unit='ms a clip') | dict(threads=1),
-        row('tried', f'shipped bundle: {n} in int8, largest change of a probability', float(np.abs(p[n] - p['float32']).max()), unit='of 1') | dict(threads=1))]
+    from onnxruntime.quantization import quantize_dynamic  # slow to import, as the line before
 
-def _awake(size): # threads that go round and round while they wait: sooner there, but on the cores of others
+    arrays, told = read_bundle(SHIPPED)
+    clips = voices(size.voices)
+    x = Recognizer(arrays, told, runtime='onnx').inputs(clips)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    with tempfile.TemporaryDirectory() as d:
+        plain = Path(d) / 'float32.onnx'
+        plain.write_bytes(arrays['graph/network'].tobytes())
+        graphs = {'float32': plain}
+        for name, kinds in (('products', ['MatMul', 'Gemm']), ('products and convolutions', None)):
+            graphs[name] = Path(d) / f'{name}.onnx'
+            quantize_dynamic(plain, graphs[name], op_types_to_quantize=kinds)
+        nets = {
+            n: ort.InferenceSession(f, options, providers=['CPUExecutionProvider'])
+            for n, f in graphs.items()
+        }
+
+    def answer(net):
+        return net.run(None, dict(zip((i.name for i in net.get_inputs()), x)))[0]
+
+    t = (
+        in_turn({n: partial(answer, net) for n, net in nets.items()}, size.repeats)
+        * 1000
+        / len(clips)
+    )
+    p = {n: softmax(answer(net), axis=1) for n, net in nets.items()}
+    return [
+        r
+        for n in t
+        if n != 'float32'
+        for r in (
+            row(
+                'tried',
+                f'shipped bundle: {n} in int8',
+                t[n],
+                t.float32,
+                against='in float32',
+                unit='ms a clip',
+            )
+            | dict(threads=1),
+            row(
+                'tried',
+                f'shipped bundle: {n} in int8, largest change of a probability',
+                float(np.abs(p[n] - p['float32']).max()),
+                unit='of 1',
+            )
+            | dict(threads=1),
+        )
+    ]
+
+
+def _awake(
+    size,
+):  # threads that go round and round while they wait: sooner there, but on the cores of others
     import onnxruntime as ort
-    arrays, told = read_bundle(SHIPPED); clips, rows = voices(size.voices), []
+
+    arrays, told = read_bundle(SHIPPED)
+    clips, rows = voices(size.voices), []
     for runtime in RUNTIMES:
-        hear = Recognizer(arrays, told, runtime=runtime); layers = next(e for e in hear.encoders if hasattr(e, 'net')); x = hear.inputs(clips[:1])
+        hear = Recognizer(arrays, told, runtime=runtime)
+        layers = next(e for e in hear.encoders if hasattr(e, 'net'))
+        x = hear.inputs(clips[:1])
+
         def run(layers=layers, network=hear.network, product=voice.mel_frames):
             with patch.object(voice, 'mel_frames', product):
-                for y in clips: layers.embed([y]); network(*x)
-        ways = {'shipped': run, 'products in NumPy on all cores': lambda: run(product=voice.mel_frames.__wrapped__)}
+                for y in clips:
+                    layers.embed([y])
+                    network(*x)
+
+        ways = {
+            'shipped': run,
+            'products in NumPy on all cores': lambda: run(product=voice.mel_frames.__wrapped__),
+        }
         if runtime == 'onnx':
-            awake = Recognizer(arrays, told, runtime=runtime); theirs = next(e for e in awake.encoders if hasattr(e, 'net'))
-            for name, graph in ('network', awake.network), (theirs.name, theirs.net): graph.session = ort.InferenceSession(arrays[f'graph/{name}'].tobytes(), providers=['CPUExecutionProvider'])
+            awake = Recognizer(arrays, told, runtime=runtime)
+            theirs = next(e for e in awake.encoders if hasattr(e, 'net'))
+            for name, graph in ('network', awake.network), (theirs.name, theirs.net):
+                graph.session = ort.InferenceSession(
+                    arrays[f'graph/{name}'].tobytes(), providers=['CPUExecutionProvider']
+                )
             ways["onnxruntime's threads awake"] = lambda: run(theirs, awake.network)
-        t = in_turn(ways, size.repeats)*1000/len(clips)
-        rows += [row('tried', f'shipped bundle, {runtime}: {w}', t[w], t.shipped, against='as shipped', unit='ms a clip') | dict(threads=os.cpu_count()) for w in ways if w != 'shipped']
+        t = in_turn(ways, size.repeats) * 1000 / len(clips)
+        rows += [
+            row(
+                'tried',
+                f'shipped bundle, {runtime}: {w}',
+                t[w],
+                t.shipped,
+                against='as shipped',
+                unit='ms a clip',
+            )
+            | dict(threads=os.cpu_count())
+            for w in ways
+            if w != 'shipped'
+        ]
     return rows
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #7e4bf9f2
-def write_block(folder:Path, first:int, clips:int, bank:list):
+def write_block(folder: Path, first: int, clips: int, bank: list):
     "A corpus of short clips, numbers `first` and on, in a layout that `corpora` reads."
-    shutil.rmtree(folder, ignore_errors=True); (folder/'audio').mkdir(parents=True); rows, emotions = [], list(EMOTION_PROSODY)
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / 'audio').mkdir(parents=True)
+    rows, emotions = [], list(EMOTION_PROSODY)
     for i in range(first, first + clips):
-        y = bank[i % len(bank)]; y = y + 1e-3*make_rng(0, 'bench', i).standard_normal(len(y), dtype=np.float32)
-        sf.write(folder/'audio'/f'{i}.wav', y.clip(-1, 1), SAMPLE_RATE); rows.append(dict(file=f'audio/{i}.wav', emotion=emotions[i % len(emotions)], speaker=f's{i//50}'))
-    write_text(folder/'metadata.csv', pd.DataFrame(rows).to_csv(index=False))
+        y = bank[i % len(bank)]
+        y = y + 1e-3 * make_rng(0, 'bench', i).standard_normal(len(y), dtype=np.float32)
+        sf.write(folder / 'audio' / f'{i}.wav', y.clip(-1, 1), SAMPLE_RATE)
+        rows.append(
+            dict(file=f'audio/{i}.wav', emotion=emotions[i % len(emotions)], speaker=f's{i // 50}')
+        )
+    write_text(folder / 'metadata.csv', pd.DataFrame(rows).to_csv(index=False))
 
-PROCESSOR = 'ms of a core a clip' # a unit
-ENCODERS = 'resemblyzer_layers', 'functionals' # of the preset `cpu`
 
-def processor_time()->float: # seconds of a core
+PROCESSOR = 'ms of a core a clip'  # a unit
+ENCODERS = 'resemblyzer_layers', 'functionals'  # of the preset `cpu`
+
+
+def processor_time() -> float:  # seconds of a core
     "Of this process and of all that it started, those that have ended among them."
+
     def of(process):
-        try: return sum(process.cpu_times()[:4]) # user, system, and those of children that have ended
-        except psutil.Error: return 0.
-    me = psutil.Process(); return sum(of(p) for p in (me, *me.children(recursive=True)))
+        try:
+            return sum(
+                process.cpu_times()[:4]
+            )  # user, system, and those of children that have ended
+        except psutil.Error:
+            return 0.0
+
+    me = psutil.Process()
+    return sum(of(p) for p in (me, *me.children(recursive=True)))
+
 
 def feature_blocks(
-    folder, # where it works; a run that was stopped goes on
-    clips:int,
-    jobs:int=-1,
-)->list: # dicts, a block each: `clips`, seconds of each stage, `all` and `own` (MiB), bytes and files of the stores so far
+    folder,  # where it works; a run that was stopped goes on
+    clips: int,
+    jobs: int = -1,
+) -> list:  # dicts, a block each: `clips`, seconds of each stage, `all` and `own` (MiB), bytes and files of the stores so far
     "Features of many short clips, block by block."
-    folder = Path(folder); log, n, bank = folder/'blocks.json', max(20, -(-clips//10)), [y[3200:3200 + SAMPLE_RATE] for y in voices(42)]
+    folder = Path(folder)
+    log, n, bank = (
+        folder / 'blocks.json',
+        max(20, -(-clips // 10)),
+        [y[3200 : 3200 + SAMPLE_RATE] for y in voices(42)],
+    )
     done = json.loads(log.read_text()) if log.exists() else []
-    for i in range(len(done), -(-clips//n)):
-        name, m, marks = f'BLOCK_{i}', min(n, clips - i*n), {}; write_block(folder/'corpora'/name, i*n, m, bank)
-        def timed(what, f, *args, **how): began = processor_time(); found = f(*args, **how); marks[what] = processor_time() - began; return found
+    for i in range(len(done), -(-clips // n)):
+        name, m, marks = f'BLOCK_{i}', min(n, clips - i * n), {}
+        write_block(folder / 'corpora' / name, i * n, m, bank)
+
+        def timed(what, f, *args, **how):
+            began = processor_time()
+            found = f(*args, **how)
+            marks[what] = processor_time() - began
+            return found
+
         with watched() as peak:
-            table = timed('manifest', read_corpora, folder/'corpora', [name], jobs, cache=folder/f'{name}.csv')[0]
-            timed('pictures', store_pictures, table, picture_params(_small(), (64, 96)), folder/'features', jobs=jobs)
-            for e in ENCODERS: timed(f'speaker vectors: {e}', store_voices, table, folder/'features', e, jobs=jobs)
-        done.append(dict(clips=m, seconds=marks, **peak, sound=on_disk(folder/'corpora'/name), stores=on_disk(folder/'features'))); write_json(log, done)
-        shutil.rmtree(folder/'corpora'/name/'audio')
+            table = timed(
+                'manifest',
+                read_corpora,
+                folder / 'corpora',
+                [name],
+                jobs,
+                cache=folder / f'{name}.csv',
+            )[0]
+            timed(
+                'pictures',
+                store_pictures,
+                table,
+                picture_params(_small(), (64, 96)),
+                folder / 'features',
+                jobs=jobs,
+            )
+            for e in ENCODERS:
+                timed(
+                    f'speaker vectors: {e}', store_voices, table, folder / 'features', e, jobs=jobs
+                )
+        done.append(
+            dict(
+                clips=m,
+                seconds=marks,
+                **peak,
+                sound=on_disk(folder / 'corpora' / name),
+                stores=on_disk(folder / 'features'),
+            )
+        )
+        write_json(log, done)
+        shutil.rmtree(folder / 'corpora' / name / 'audio')
     return done
 
-def on_disk(folder)->list: # bytes, files
+
+def on_disk(folder) -> list:  # bytes, files
     "What a folder takes."
     sizes = [f.stat().st_size for f in Path(folder).rglob('*') if f.is_file()]
     return [sum(sizes), len(sizes)]
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #8922f22b
-def clips(work:Path, size:Size, tell)->list: # rows
+def clips(work: Path, size: Size, tell) -> list:  # rows
     "What a clip costs, block by block."
-    folder = work/f'clips{size.clips}'; blocks = child('feature_blocks', folder, size.clips); rows, so_far = [], np.cumsum([b['clips'] for b in blocks]); add = lambda *a, **k: rows.append(row('clips', *a, of=size.clips, **k))
+    folder = work / f'clips{size.clips}'
+    blocks = child('feature_blocks', folder, size.clips)
+    rows, so_far = [], np.cumsum([b['clips'] for b in blocks])
+
+    def add(*a, **k):
+        return rows.append(row('clips', *a, of=size.clips, **k))
+
     for stage in blocks[0]['seconds']:
-        each = [1000*b['seconds'][stage]/b['clips'] for b in blocks]; add(stage, each, unit=PROCESSOR, size=size.clips)
-        for n, v in zip(so_far, each): add(f'{stage}, block', v, unit=PROCESSOR, size=n)
-    for n, b in zip(so_far, blocks): add('peak memory, block', b['all'], b['own'], against='without files that are mapped', unit='MiB', size=n)
-    last = blocks[-1]; add('sound on disk', [b['sound'][0]/b['clips'] for b in blocks], unit='bytes a clip', size=size.clips); add('features on disk', last['stores'][0]/size.clips, unit='bytes a clip', size=size.clips)
-    add('files of features', last['stores'][1]/size.clips, unit='files a clip', size=size.clips)
-    for what, v, unit in (('memory', psutil.virtual_memory().total/2**30, 'GiB'), ('free disk', shutil.disk_usage(folder).free/2**30, 'GiB'), ('free files', os.statvfs(folder).f_favail, 'files')): add(f'machine: {what}', v, unit=unit)
+        each = [1000 * b['seconds'][stage] / b['clips'] for b in blocks]
+        add(stage, each, unit=PROCESSOR, size=size.clips)
+        for n, v in zip(so_far, each):
+            add(f'{stage}, block', v, unit=PROCESSOR, size=n)
+    for n, b in zip(so_far, blocks):
+        add(
+            'peak memory, block',
+            b['all'],
+            b['own'],
+            against='without files that are mapped',
+            unit='MiB',
+            size=n,
+        )
+    last = blocks[-1]
+    add(
+        'sound on disk',
+        [b['sound'][0] / b['clips'] for b in blocks],
+        unit='bytes a clip',
+        size=size.clips,
+    )
+    add('features on disk', last['stores'][0] / size.clips, unit='bytes a clip', size=size.clips)
+    add('files of features', last['stores'][1] / size.clips, unit='files a clip', size=size.clips)
+    for what, v, unit in (
+        ('memory', psutil.virtual_memory().total / 2**30, 'GiB'),
+        ('free disk', shutil.disk_usage(folder).free / 2**30, 'GiB'),
+        ('free files', os.statvfs(folder).f_favail, 'files'),
+    ):
+        add(f'machine: {what}', v, unit=unit)
     shutil.rmtree(folder)
     return rows
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #ae909211
-SECTIONS = {f.__name__: f for f in (pictures, embeddings, step, loader, evaluation, start, again, tried, memory, clips)}
-AIMS = {('pictures', 'clean picture and all eight augmentations: grey levels, as they are stored'): '≥ 25', ('embeddings', 'short clips, from samples'): '≥ 3', ('embeddings', 'short clips, from trimmed speech'): '≥ 3',
-        **{('step', f'{name}: training step{way}'): '≥ 1.3' for name in Size.models for way in ('', ' with --amp')}, ('loader', 'small: step and its wait'): '≤ 0.03', ('again', 'experiment, then the same again'): '≤ 0.02'} # of the ratio
+SECTIONS = {
+    f.__name__: f
+    for f in (pictures, embeddings, step, loader, evaluation, start, again, tried, memory, clips)
+}
+AIMS = {
+    (
+        'pictures',
+        'clean picture and all eight augmentations: grey levels, as they are stored',
+    ): '≥ 25',
+    ('embeddings', 'short clips, from samples'): '≥ 3',
+    ('embeddings', 'short clips, from trimmed speech'): '≥ 3',
+    **{
+        ('step', f'{name}: training step{way}'): '≥ 1.3'
+        for name in Size.models
+        for way in ('', ' with --amp')
+    },
+    ('loader', 'small: step and its wait'): '≤ 0.03',
+    ('again', 'experiment, then the same again'): '≤ 0.02',
+}  # of the ratio
+
 
 def read_bench(
     file,
-    columns=COLUMNS, # that it must have
-)->pd.DataFrame: # empty if there is none
+    columns=COLUMNS,  # that it must have
+) -> pd.DataFrame:  # empty if there is none
     "The table in a file; raises `StoreError` if it is another."
-    if not Path(file).exists(): return pd.DataFrame(columns=columns)
-    try: table = pd.read_csv(file)
-    except (ValueError, UnicodeDecodeError) as e: raise StoreError(f'is not a table of measurements: {e}', file=file, remedy='Restore it from git, or delete it') from None
-    if set(columns) - set(table): raise StoreError(f'lacks the columns {sorted(set(columns) - set(table))}', file=file, remedy='Restore it from git, or delete it')
+    if not Path(file).exists():
+        return pd.DataFrame(columns=columns)
+    try:
+        table = pd.read_csv(file)
+    except (ValueError, UnicodeDecodeError) as e:
+        raise StoreError(
+            f'is not a table of measurements: {e}',
+            file=file,
+            remedy='Restore it from git, or delete it',
+        ) from None
+    if set(columns) - set(table):
+        raise StoreError(
+            f'lacks the columns {sorted(set(columns) - set(table))}',
+            file=file,
+            remedy='Restore it from git, or delete it',
+        )
     return table
 
-def put(rows:pd.DataFrame, file):
+
+def put(rows: pd.DataFrame, file):
     "Writes rows of one section into a table in place of those that they replace."
-    old = read_bench(file); key = lambda t: t.section + ' ' + t.processor + ' ' + t.of.map('{:g}'.format)
+    old = read_bench(file)
+
+    def key(t):
+        return t.section + ' ' + t.processor + ' ' + t.of.map('{:g}'.format)
+
     both = pd.concat([t for t in (old[~key(old).isin(key(rows))], rows) if len(t)])
-    with atomic(file) as tmp: both.sort_values(['section', 'of'], key=lambda c: c.map(list(SECTIONS).index) if c.name == 'section' else c, kind='stable')[COLUMNS].to_csv(tmp, index=False, float_format='%.6g')
+    with atomic(file) as tmp:
+        both.sort_values(
+            ['section', 'of'],
+            key=lambda c: c.map(list(SECTIONS).index) if c.name == 'section' else c,
+            kind='stable',
+        )[COLUMNS].to_csv(tmp, index=False, float_format='%.6g')
+
 
 def run_bench(
-    file, # of the table, a CSV
-    work, # a folder for what is measured on
-    only=None, # names of `SECTIONS`; None: all
-    size:Size=Size(),
-    command:str='', # that was given, for the table
-    tell=print, # is told what goes on
-)->pd.DataFrame: # the whole table
+    file,  # of the table, a CSV
+    work,  # a folder for what is measured on
+    only=None,  # names of `SECTIONS`; None: all
+    size: Size = Size(),
+    command: str = '',  # that was given, for the table
+    tell=print,  # is told what goes on
+) -> pd.DataFrame:  # the whole table
     "Measures, section by section, each written when it is done; raises `ConfigError` for the name of none."
-    for name in only or (): choose(name, SECTIONS, 'section')
-    Path(work).mkdir(parents=True, exist_ok=True); packages = ('numpy', 'matplotlib', 'librosa', 'resemblyzer', 'nlpaug', 'timm', 'onnxruntime')
-    versions = ' '.join(f'{p} {metadata.version(p)}' for p in packages if importlib.util.find_spec(p))
+    for name in only or ():
+        choose(name, SECTIONS, 'section')
+    Path(work).mkdir(parents=True, exist_ok=True)
+    packages = ('numpy', 'matplotlib', 'librosa', 'resemblyzer', 'nlpaug', 'timm', 'onnxruntime')
+    versions = ' '.join(
+        f'{p} {metadata.version(p)}' for p in packages if importlib.util.find_spec(p)
+    )
     for name in only or SECTIONS:
-        tell(f'{name} …'); seconds = _seconds(lambda: put(pd.DataFrame(SECTIONS[name](Path(work), size, tell)).reindex(columns=COLUMNS[:-len(MACHINE)]).assign(**machine('cpu'), versions=versions, command=command), file)); tell(f'{name}: {seconds:.0f} s')
+        tell(f'{name} …')
+        seconds = _seconds(
+            lambda: put(
+                pd.DataFrame(SECTIONS[name](Path(work), size, tell))
+                .reindex(columns=COLUMNS[: -len(MACHINE)])
+                .assign(**machine('cpu'), versions=versions, command=command),
+                file,
+            )
+        )
+        tell(f'{name}: {seconds:.0f} s')
     return read_bench(file)
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #d5d49743
 def spread(
-    t:pd.DataFrame, # rows of the table
-    c:str, # `value`, `other` or `ratio`
-)->list: # of text, `median [first quartile, third]`
+    t: pd.DataFrame,  # rows of the table
+    c: str,  # `value`, `other` or `ratio`
+) -> list:  # of text, `median [first quartile, third]`
     "Numbers as a reader wants them, three digits of each."
-    f = lambda x: f'{x:.{max(0, 2 - int(np.floor(np.log10(abs(x)))))}f}' if x else '0'
-    return ['' if pd.isna(m) else f(m) + (f' [{f(a)}, {f(b)}]' if n > 1 else '') for m, a, b, n in zip(t[c], t[f'{c}_q1'], t[f'{c}_q3'], t.repeats)]
+
+    def f(x):
+        return f'{x:.{max(0, 2 - int(np.floor(np.log10(abs(x)))))}f}' if x else '0'
+
+    return [
+        '' if pd.isna(m) else f(m) + (f' [{f(a)}, {f(b)}]' if n > 1 else '')
+        for m, a, b, n in zip(t[c], t[f'{c}_q1'], t[f'{c}_q3'], t.repeats)
+    ]
+
 
 def shown(
-    table:pd.DataFrame, # as of `read_bench`
-    section:str,
-)->pd.DataFrame: # a row each, as text
+    table: pd.DataFrame,  # as of `read_bench`
+    section: str,
+) -> pd.DataFrame:  # a row each, as text
     "A section as a table of the page."
-    t = table[table.section == section]; out = pd.DataFrame({'what': t.what + ', ' + t.unit, 'value': spread(t, 'value')})
-    if t.threads.nunique() > 1: out.insert(1, 'threads', t.threads.astype(int))
-    if t.other.notna().any(): out = out.assign(**{'other': spread(t, 'other'), 'other ÷ value': spread(t, 'ratio'), 'other is': t.against.fillna('')})
+    t = table[table.section == section]
+    out = pd.DataFrame({'what': t.what + ', ' + t.unit, 'value': spread(t, 'value')})
+    if t.threads.nunique() > 1:
+        out.insert(1, 'threads', t.threads.astype(int))
+    if t.other.notna().any():
+        out = out.assign(
+            **{
+                'other': spread(t, 'other'),
+                'other ÷ value': spread(t, 'ratio'),
+                'other is': t.against.fillna(''),
+            }
+        )
     return out.set_index('what')
 
-def aims_shown(table:pd.DataFrame)->pd.DataFrame: # a row an aim that was measured, on each kind of processor
+
+def aims_shown(
+    table: pd.DataFrame,
+) -> pd.DataFrame:  # a row an aim that was measured, on each kind of processor
     "What was aimed at, and what came out: the ratio's median and quartiles."
     rows = []
     for (section, what), aim in AIMS.items():
         for r in table[(table.section == section) & (table.what == what)].to_dict('records'):
-            reached = r['ratio'] >= float(aim[2:]) if aim[0] == '≥' else r['ratio'] <= float(aim[2:])
-            rows.append({'section': section, 'what': what, 'aim': aim.replace(' ', '\u00a0'), 'other ÷ value': spread(pd.DataFrame([r]), 'ratio')[0], 'reached': 'yes' if reached else 'no', 'threads': int(r['threads']), 'processor': r['processor']})
-    return pd.DataFrame(rows, columns=['section', 'what', 'aim', 'other ÷ value', 'reached', 'threads', 'processor']).set_index('section')
+            reached = (
+                r['ratio'] >= float(aim[2:]) if aim[0] == '≥' else r['ratio'] <= float(aim[2:])
+            )
+            rows.append(
+                {
+                    'section': section,
+                    'what': what,
+                    'aim': aim.replace(' ', '\u00a0'),
+                    'other ÷ value': spread(pd.DataFrame([r]), 'ratio')[0],
+                    'reached': 'yes' if reached else 'no',
+                    'threads': int(r['threads']),
+                    'processor': r['processor'],
+                }
+            )
+    return pd.DataFrame(
+        rows, columns=['section', 'what', 'aim', 'other ÷ value', 'reached', 'threads', 'processor']
+    ).set_index('section')
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #b21094a3
 def slopes(
-    sizes, # clips, rising
+    sizes,  # clips, rising
     values,
-)->tuple: # a clip: over all sizes, the smallest and the largest between neighbours
+) -> tuple:  # a clip: over all sizes, the smallest and the largest between neighbours
     "By how much something grows."
-    n, v = np.asarray(sizes, float), np.asarray(values, float); each = np.diff(v)/np.diff(n)
-    return ((v[-1] - v[0])/(n[-1] - n[0]), each.min(), each.max()) if len(n) > 1 else (0., 0., 0.)
+    n, v = np.asarray(sizes, float), np.asarray(values, float)
+    each = np.diff(v) / np.diff(n)
+    return (
+        ((v[-1] - v[0]) / (n[-1] - n[0]), each.min(), each.max()) if len(n) > 1 else (0.0, 0.0, 0.0)
+    )
+
 
 def growth(
-    table:pd.DataFrame, # as of `read_bench`
-)->pd.DataFrame: # a row a stage: `clips`, `all` and `own` (lists, by size), and slopes of `own` and of the time
+    table: pd.DataFrame,  # as of `read_bench`
+) -> (
+    pd.DataFrame
+):  # a row a stage: `clips`, `all` and `own` (lists, by size), and slopes of `own` and of the time
     "Peak memory of each stage by the size of the corpora."
     t, rows = table[table.section == 'memory'].sort_values('size'), []
     for stage in (s for s in STAGES if s in set(t.what)):
         m, times = t[t.what == stage], t[t.what == f'{stage}: time']
-        rows.append(dict(stage=stage, clips=m['size'].astype(int).tolist(), all=m.value.tolist(), own=m.other.tolist(), memory=slopes(m['size'], m.other), seconds=times.value.tolist(), time=slopes(times['size'], times.value)))
+        rows.append(
+            dict(
+                stage=stage,
+                clips=m['size'].astype(int).tolist(),
+                all=m.value.tolist(),
+                own=m.other.tolist(),
+                memory=slopes(m['size'], m.other),
+                seconds=times.value.tolist(),
+                time=slopes(times['size'], times.value),
+            )
+        )
     return pd.DataFrame(rows)
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #1f809f5c
-def longest(table:pd.DataFrame)->pd.DataFrame: "Rows of the section `clips`, of the run with most clips."; t = table[table.section == 'clips']; return t[t.of == t.of.max()]
+def longest(table: pd.DataFrame) -> pd.DataFrame:
+    "Rows of the section `clips`, of the run with most clips."
+    t = table[table.section == 'clips']
+    return t[t.of == t.of.max()]
+
 
 def hours(
-    table:pd.DataFrame, # as of `read_bench`
-    clips:int,
-    epochs:int, # of a training
-)->pd.DataFrame: # a row a stage: middle, low, high
+    table: pd.DataFrame,  # as of `read_bench`
+    clips: int,
+    epochs: int,  # of a training
+) -> pd.DataFrame:  # a row a stage: middle, low, high
     "How long the stages take for so many clips on the machine of the table, if features keep all its cores busy."
     t, g, rows = longest(table), growth(table).set_index('stage'), {}
-    for r in t[(t.unit == PROCESSOR) & ~t.what.str.endswith(', block')].itertuples(): rows[r.what] = np.array([r.value, r.value_q1, r.value_q3])*clips/3.6e6/r.cpus
+    for r in t[(t.unit == PROCESSOR) & ~t.what.str.endswith(', block')].itertuples():
+        rows[r.what] = np.array([r.value, r.value_q1, r.value_q3]) * clips / 3.6e6 / r.cpus
     for stage, times in (('split and audit', 1), ('training', epochs), ('evaluation', 1)):
-        if stage in g.index: rows[f'{stage}, {epochs} epochs' if times > 1 else stage] = np.array(g.time[stage])*times*clips/3600
+        if stage in g.index:
+            rows[f'{stage}, {epochs} epochs' if times > 1 else stage] = (
+                np.array(g.time[stage]) * times * clips / 3600
+            )
     return pd.DataFrame(rows, ['hours', 'low', 'high']).T.clip(lower=0)
 
+
 def needs(
-    table:pd.DataFrame, # as of `read_bench`
-    clips:int,
-    epochs:int, # of a training
-    patience:float, # hours that one is ready to wait
-)->pd.DataFrame: # a row a resource: `needed`, `low`, `high`, `there`, `unit`, `enough for` (clips); the scarcest first
+    table: pd.DataFrame,  # as of `read_bench`
+    clips: int,
+    epochs: int,  # of a training
+    patience: float,  # hours that one is ready to wait
+) -> pd.DataFrame:  # a row a resource: `needed`, `low`, `high`, `there`, `unit`, `enough for` (clips); the scarcest first
     "What so many clips take, and what there is of it."
     t, g, rows = longest(table).set_index('what'), growth(table), []
-    def add(what, a_clip, there, unit, base=0.): rows.append(dict(resource=what, needed=base + clips*a_clip[0], low=base + clips*a_clip[1], high=base + clips*a_clip[2], there=there, unit=unit, **{'enough for': (there - base)/a_clip[0] if a_clip[0] > 0 else np.inf}))
-    three = lambda what, scale=1.: t.loc[what, ['value', 'value_q1', 'value_q3']].to_numpy(float)*scale
-    add('disk for sound and features', three('sound on disk', 2**-30) + three('features on disk', 2**-30), t.value['machine: free disk'], 'GiB')
-    add('files, one for each clip and those of the stores', 1 + three('files of features'), t.value['machine: free files'], 'files')
-    for r in g.itertuples(): add(f'memory, {r.stage}', np.array(r.memory)/1024, t.value['machine: memory'], 'GiB', r.own[0]/1024)
-    add('time', hours(table, clips, epochs).sum().to_numpy()/clips, patience, 'hours')
+
+    def add(what, a_clip, there, unit, base=0.0):
+        rows.append(
+            dict(
+                resource=what,
+                needed=base + clips * a_clip[0],
+                low=base + clips * a_clip[1],
+                high=base + clips * a_clip[2],
+                there=there,
+                unit=unit,
+                **{'enough for': (there - base) / a_clip[0] if a_clip[0] > 0 else np.inf},
+            )
+        )
+
+    def three(what, scale=1.0):
+        return t.loc[what, ['value', 'value_q1', 'value_q3']].to_numpy(float) * scale
+
+    add(
+        'disk for sound and features',
+        three('sound on disk', 2**-30) + three('features on disk', 2**-30),
+        t.value['machine: free disk'],
+        'GiB',
+    )
+    add(
+        'files, one for each clip and those of the stores',
+        1 + three('files of features'),
+        t.value['machine: free files'],
+        'files',
+    )
+    for r in g.itertuples():
+        add(
+            f'memory, {r.stage}',
+            np.array(r.memory) / 1024,
+            t.value['machine: memory'],
+            'GiB',
+            r.own[0] / 1024,
+        )
+    add('time', hours(table, clips, epochs).sum().to_numpy() / clips, patience, 'hours')
     return pd.DataFrame(rows).sort_values('enough for', ignore_index=True)
 
 # %% ../../nbs/benchmarks/20_bench.ipynb #a6f298d8
 def plot_ratios(
-    table:pd.DataFrame, # as of `read_bench`
+    table: pd.DataFrame,  # as of `read_bench`
     sections=('pictures', 'embeddings', 'step', 'evaluation'),
 ):
     "Other ÷ value with its quartiles, a row a measurement, aims as marks; returns the figure."
-    t = table[table.section.isin(sections) & table.ratio.notna() & (table.unit != 'GFLOP/s')].iloc[::-1]; y = np.arange(len(t))
-    fig, ax = plt.subplots(figsize=(8, .8 + .26*len(t)), dpi=80, layout='constrained')
-    ax.errorbar(t.ratio, y, xerr=[t.ratio - t.ratio_q1, t.ratio_q3 - t.ratio], fmt='o', ms=4, capsize=2, color='C0')
+    t = table[table.section.isin(sections) & table.ratio.notna() & (table.unit != 'GFLOP/s')].iloc[
+        ::-1
+    ]
+    y = np.arange(len(t))
+    fig, ax = plt.subplots(figsize=(8, 0.8 + 0.26 * len(t)), dpi=80, layout='constrained')
+    ax.errorbar(
+        t.ratio,
+        y,
+        xerr=[t.ratio - t.ratio_q1, t.ratio_q3 - t.ratio],
+        fmt='o',
+        ms=4,
+        capsize=2,
+        color='C0',
+    )
     aims = [AIMS.get((s, w), '')[2:] for s, w in zip(t.section, t.what)]
-    ax.plot([float(a) for a in aims if a], [i for i, a in zip(y, aims) if a], '|', ms=14, mew=2, color='C3', label='aim')
+    ax.plot(
+        [float(a) for a in aims if a],
+        [i for i, a in zip(y, aims) if a],
+        '|',
+        ms=14,
+        mew=2,
+        color='C3',
+        label='aim',
+    )
     several = t.threads.groupby([t.section, t.what]).transform('nunique') > 1
-    ax.set(xscale='log', yticks=y, yticklabels=[w + (f', {n} threads' if m and n > 1 else '') for w, n, m in zip(t.what, t.threads, several)], xlabel='times as fast as what stands beside it'); ax.tick_params(axis='y', labelsize=8)
-    ax.axvline(1, color='gray', lw=1, ls='--'); ax.xaxis.set_major_formatter('{x:g}'); fig.legend(loc='outside upper right', frameon=False, fontsize=8); ax.spines[['top', 'right']].set_visible(False)
+    ax.set(
+        xscale='log',
+        yticks=y,
+        yticklabels=[
+            w + (f', {n} threads' if m and n > 1 else '')
+            for w, n, m in zip(t.what, t.threads, several)
+        ],
+        xlabel='times as fast as what stands beside it',
+    )
+    ax.tick_params(axis='y', labelsize=8)
+    ax.axvline(1, color='gray', lw=1, ls='--')
+    ax.xaxis.set_major_formatter('{x:g}')
+    fig.legend(loc='outside upper right', frameon=False, fontsize=8)
+    ax.spines[['top', 'right']].set_visible(False)
     return fig
 
-def plot_scale(table:pd.DataFrame):
+
+def plot_scale(table: pd.DataFrame):
     "Left the peak memory of the stages, right the time of a clip from block to block; returns the figure."
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), dpi=80, layout='constrained')
-    for r in growth(table).itertuples(): left.plot(r.clips, r.own, 'o-', ms=4, label=r.stage)
-    t = longest(table); t = t[t.what.str.endswith(', block') & (t.unit == PROCESSOR)]
-    for what, b in t.groupby('what', sort=False): right.plot(b['size'], b.value, 'o-', ms=4, label=what.removesuffix(', block'))
-    left.set(xlabel='clips', ylabel='peak memory of its own, MiB', ylim=0, xscale='log'); right.set(xlabel='clips so far', ylabel=PROCESSOR, yscale='log')
-    sizes = growth(table).clips.iloc[0]; left.set_xticks(sizes, labels=sizes); left.minorticks_off()
-    for ax, side in ((left, 'left'), (right, 'right')): fig.legend(*ax.get_legend_handles_labels(), loc=f'outside lower {side}', frameon=False, fontsize=7, ncols=1 + (side == 'left')); ax.spines[['top', 'right']].set_visible(False)
+    for r in growth(table).itertuples():
+        left.plot(r.clips, r.own, 'o-', ms=4, label=r.stage)
+    t = longest(table)
+    t = t[t.what.str.endswith(', block') & (t.unit == PROCESSOR)]
+    for what, b in t.groupby('what', sort=False):
+        right.plot(b['size'], b.value, 'o-', ms=4, label=what.removesuffix(', block'))
+    left.set(xlabel='clips', ylabel='peak memory of its own, MiB', ylim=0, xscale='log')
+    right.set(xlabel='clips so far', ylabel=PROCESSOR, yscale='log')
+    sizes = growth(table).clips.iloc[0]
+    left.set_xticks(sizes, labels=sizes)
+    left.minorticks_off()
+    for ax, side in ((left, 'left'), (right, 'right')):
+        fig.legend(
+            *ax.get_legend_handles_labels(),
+            loc=f'outside lower {side}',
+            frameon=False,
+            fontsize=7,
+            ncols=1 + (side == 'left'),
+        )
+        ax.spines[['top', 'right']].set_visible(False)
     return fig

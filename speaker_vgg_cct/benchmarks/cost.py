@@ -8,107 +8,141 @@ __all__ = ['MODELS', 'WORK', 'some_input', 'count', 'PlainAttention', 'plain_att
            'times_shown', 'machine', 'cost_figure']
 
 # %% ../../nbs/benchmarks/00_cost.ipynb #e5c6e19e
-import datetime, time
+import datetime
+import time
 from contextlib import contextmanager, nullcontext
 
-import matplotlib.pyplot as plt, pandas as pd, timm, torch
+import matplotlib.pyplot as plt
+import pandas as pd
+import timm
+import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from ..models.cct import FAMILY, TWINS, Attention
 from ..core import choose, digest, provenance
+from ..models.cct import FAMILY, TWINS, Attention
 from ..models.speaker_cct import SPEAKER_CCTS
 from ..training.loop import threads
 
 # %% ../../nbs/benchmarks/00_cost.ipynb #e9fa0f6a
-MODELS = [*FAMILY, *TWINS, *SPEAKER_CCTS] # every name that this package registers with timm
+MODELS = [*FAMILY, *TWINS, *SPEAKER_CCTS]  # every name that this package registers with timm
+
 
 def some_input(
-    model:nn.Module, # one of `MODELS`
-    batch:int, # pictures
-    device:str,
-)->tuple: # of tensors for `model(*…)`
+    model: nn.Module,  # one of `MODELS`
+    batch: int,  # pictures
+    device: str,
+) -> tuple:  # of tensors for `model(*…)`
     "Pictures of noise, and speaker vectors for a model that takes them."
     x = torch.randn(batch, model.in_chans, *model.img_size, device=device)
-    return (x, torch.randn(batch, model.speaker_dim, device=device)) if model.takes_speaker else (x,)
+    return (
+        (x, torch.randn(batch, model.speaker_dim, device=device)) if model.takes_speaker else (x,)
+    )
 
 # %% ../../nbs/benchmarks/00_cost.ipynb #b943437b
 def count(
-    name:str, # of the model
-    **options, # of `timm.create_model`, such as `num_classes`
-)->dict: # `model`, `network`, `parameters`, `tokens`, `multiply_adds`
+    name: str,  # of the model
+    **options,  # of `timm.create_model`, such as `num_classes`
+) -> dict:  # `model`, `network`, `parameters`, `tokens`, `multiply_adds`
     "What one picture costs, counted on shapes alone; `tokens` are those of each level, with class token, speaker and embedders."
     choose(name, MODELS, 'model')
-    with torch.device('meta'): model = timm.create_model(name, **options).eval()
+    with torch.device('meta'):
+        model = timm.create_model(name, **options).eval()
     shapes, tokens = {n: tuple(p.shape) for n, p in model.named_parameters()}, []
-    hooks = [blocks[0].register_forward_pre_hook(lambda _, args: tokens.append(str(args[0].shape[1])))
-             for blocks in model.classifier.children() if isinstance(blocks, nn.Sequential)]
-    with FlopCounterMode(display=False) as counter: model(*some_input(model, 1, 'meta'))
-    for h in hooks: h.remove()
+    hooks = [
+        blocks[0].register_forward_pre_hook(lambda _, args: tokens.append(str(args[0].shape[1])))
+        for blocks in model.classifier.children()
+        if isinstance(blocks, nn.Sequential)
+    ]
+    with FlopCounterMode(display=False) as counter:
+        model(*some_input(model, 1, 'meta'))
+    for h in hooks:
+        h.remove()
     body = {n: s for n, s in shapes.items() if not n.startswith('classifier.fc.')}
-    return {'model': name, 'network': digest(type(model).__name__, model.img_size, body), 'parameters': sum(p.numel() for p in model.parameters()),
-            'tokens': ' + '.join(tokens), 'multiply_adds': counter.get_total_flops()//2}
+    return {
+        'model': name,
+        'network': digest(type(model).__name__, model.img_size, body),
+        'parameters': sum(p.numel() for p in model.parameters()),
+        'tokens': ' + '.join(tokens),
+        'multiply_adds': counter.get_total_flops() // 2,
+    }
 
 # %% ../../nbs/benchmarks/00_cost.ipynb #c2d4eac5
 class PlainAttention(Attention):
     "softmax(q·kᵀ/√d)·v, step by step (Vaswani et al. 2017, section 3.2.1)."
+
     def forward(self, x):
         q, k, v = self.split(x)
-        weights = F.dropout((q@k.mT/q.shape[-1]**.5).softmax(-1), self.attn_drop, self.training)
-        return self.proj_drop(self.proj((weights@v).transpose(1, 2).flatten(2)))
+        weights = F.dropout(
+            (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1), self.attn_drop, self.training
+        )
+        return self.proj_drop(self.proj((weights @ v).transpose(1, 2).flatten(2)))
+
 
 @contextmanager
 def plain_attention(
-    model:nn.Module, # with layers of `Attention`
+    model: nn.Module,  # with layers of `Attention`
 ):
     "Inside the block all attention of `model` is `PlainAttention`; the weights stay where they are."
     layers = [m for m in model.modules() if type(m) is Attention]
-    for m in layers: m.__class__ = PlainAttention
-    try: yield model
+    for m in layers:
+        m.__class__ = PlainAttention
+    try:
+        yield model
     finally:
-        for m in layers: m.__class__ = Attention
+        for m in layers:
+            m.__class__ = Attention
 
 # %% ../../nbs/benchmarks/00_cost.ipynb #a0915a1c
 def fused(
-    device:str, # `cpu` or `cuda`
-    dropout:float=0., # on attention weights
-)->bool:
+    device: str,  # `cpu` or `cuda`
+    dropout: float = 0.0,  # on attention weights
+) -> bool:
     "Whether PyTorch's `scaled_dot_product_attention` runs as one kernel here, or product by product."
     q = torch.randn(1, 2, 64, 64, device=device, requires_grad=True)
-    with FlopCounterMode(display=False) as counter: F.scaled_dot_product_attention(q, q, q, dropout_p=dropout)
+    with FlopCounterMode(display=False) as counter:
+        F.scaled_dot_product_attention(q, q, q, dropout_p=dropout)
     return any('scaled_dot_product' in str(op) for op in counter.get_flop_counts()['Global'])
 
 # %% ../../nbs/benchmarks/00_cost.ipynb #37b02efd
 def passes(
-    model:nn.Module, # with weights
-    batch:int, # pictures
-    device:str,
-    amp:bool=False, # the step in bfloat16 where training's option `amp` would have it
-)->dict: # name → a function that does it once
+    model: nn.Module,  # with weights
+    batch: int,  # pictures
+    device: str,
+    amp: bool = False,  # the step in bfloat16 where training's option `amp` would have it
+) -> dict:  # name → a function that does it once
     "A forward pass and a training step of `model` on noise."
     x, y = some_input(model, batch, device), torch.zeros(batch, dtype=torch.long, device=device)
     optimizer = torch.optim.AdamW(p for p in model.parameters() if p.requires_grad)
+
     def forward():
-        with torch.no_grad(): model.eval()(*x)
+        with torch.no_grad():
+            model.eval()(*x)
+
     def training():
-        model.train(); optimizer.zero_grad()
-        with torch.autocast(device, torch.bfloat16, enabled=amp): loss = F.cross_entropy(model(*x), y)
-        loss.backward(); optimizer.step()
+        model.train()
+        optimizer.zero_grad()
+        with torch.autocast(device, torch.bfloat16, enabled=amp):
+            loss = F.cross_entropy(model(*x), y)
+        loss.backward()
+        optimizer.step()
+
     return {'forward': forward, 'training': training}
 
 # %% ../../nbs/benchmarks/00_cost.ipynb #104168df
-_now = time.perf_counter # seconds; tests put a clock in its place that does not follow the machine
+_now = time.perf_counter  # seconds; tests put a clock in its place that does not follow the machine
+
 
 def measure(
-    name:str, # of the model
-    batch:int=1, # pictures a pass
-    repeats:int=20, # rounds at most, after the one that warms up
-    budget_s:float=1., # seconds after which no round begins if three have been counted
-    limit_s:float=20., # seconds after which none begins if one has
-    device:str='cpu',
-)->pd.DataFrame: # a row a round: ms a picture in `forward_ours`, `forward_plain`, `training_ours`, `training_plain`
+    name: str,  # of the model
+    batch: int = 1,  # pictures a pass
+    repeats: int = 20,  # rounds at most, after the one that warms up
+    budget_s: float = 1.0,  # seconds after which no round begins if three have been counted
+    limit_s: float = 20.0,  # seconds after which none begins if one has
+    device: str = 'cpu',
+) -> pd.DataFrame:  # a row a round: ms a picture in `forward_ours`, `forward_plain`, `training_ours`, `training_plain`
     "Times of both formulations of attention, side by side. The global random state is left as it was."
     sync = torch.cuda.synchronize if device == 'cuda' else lambda: None
     rounds = []
@@ -116,157 +150,286 @@ def measure(
         torch.manual_seed(0)
         model = timm.create_model(name).to(device)
         steps, begin = passes(model, batch, device), _now()
-        def in_time(): return _now() - begin < (limit_s if len(rounds) < 4 else budget_s)
+
+        def in_time():
+            return _now() - begin < (limit_s if len(rounds) < 4 else budget_s)
+
         while len(rounds) <= repeats and (len(rounds) < 2 or in_time()):
             rounds.append({})
             for step, run in steps.items():
-                for kind in ('ours', 'plain')[::1 if len(rounds)%2 else -1]:
-                    rounds[-1][f'{step}_{kind}'] = _milliseconds(run, model, kind, sync)/batch
+                for kind in ('ours', 'plain')[:: 1 if len(rounds) % 2 else -1]:
+                    rounds[-1][f'{step}_{kind}'] = _milliseconds(run, model, kind, sync) / batch
     return pd.DataFrame(rounds[1:])
+
 
 def _milliseconds(run, model, kind, sync):
     with plain_attention(model) if kind == 'plain' else nullcontext():
-        sync(); begin = _now()
-        run(); sync()
-        return 1e3*(_now() - begin)
+        sync()
+        begin = _now()
+        run()
+        sync()
+        return 1e3 * (_now() - begin)
 
 # %% ../../nbs/benchmarks/00_cost.ipynb #e3e26518
 def best_threads(
-    name:str='cct_7_7x2_224', # of the model that is timed
-)->int: # at most as many as PyTorch has now
+    name: str = 'cct_7_7x2_224',  # of the model that is timed
+) -> int:  # at most as many as PyTorch has now
     "The number of threads that a forward pass is fastest with, by the median of five."
     most, medians = torch.get_num_threads(), {}
-    with torch.random.fork_rng(): forward = passes(timm.create_model(name), 1, 'cpu')['forward']
+    with torch.random.fork_rng():
+        forward = passes(timm.create_model(name), 1, 'cpu')['forward']
     for n in sorted({most, *(2**i for i in range(most.bit_length()))}):
-        with threads(n): medians[n] = pd.Series([_milliseconds(forward, None, 'ours', lambda: None) for _ in range(6)][1:]).median()
+        with threads(n):
+            medians[n] = pd.Series(
+                [_milliseconds(forward, None, 'ours', lambda: None) for _ in range(6)][1:]
+            ).median()
     return min(medians, key=medians.get)
 
 # %% ../../nbs/benchmarks/00_cost.ipynb #ec2acc22
-WORK = {'cpu': (5e8, 16), 'cuda': (1e11, 256)} # multiply-adds of a pass, and pictures at most
+WORK = {'cpu': (5e8, 16), 'cuda': (1e11, 256)}  # multiply-adds of a pass, and pictures at most
 
-def best_device()->str: "`cuda` if there is one, else `cpu`."; return 'cuda' if torch.cuda.is_available() else 'cpu'
+
+def best_device() -> str:
+    "`cuda` if there is one, else `cpu`."
+    return 'cuda' if torch.cuda.is_available() else 'cpu'
+
 
 def batch_for(
-    multiply_adds:int, # of one picture
-    device:str,
-)->int:
+    multiply_adds: int,  # of one picture
+    device: str,
+) -> int:
     "As many pictures as give a pass the device's share of `WORK`."
     work, most = WORK[device]
-    return int(min(most, max(1, work//multiply_adds)))
+    return int(min(most, max(1, work // multiply_adds)))
+
 
 def summary(
-    rounds:pd.DataFrame, # as from `measure`
-)->dict: # of `forward_ours`, `forward_plain`, `forward_ratio` and the same for `training`: median, and quartiles in `…_q1` and `…_q3`
+    rounds: pd.DataFrame,  # as from `measure`
+) -> dict:  # of `forward_ours`, `forward_plain`, `forward_ratio` and the same for `training`: median, and quartiles in `…_q1` and `…_q3`
     "Median and quartiles of the times, and of plain ÷ ours within each round."
-    t = rounds.assign(**{f'{step}_ratio': rounds[f'{step}_plain']/rounds[f'{step}_ours'] for step in ('forward', 'training')})
-    return {f'{c}{end}': t[c].quantile(q) for c in sorted(t) for end, q in (('', .5), ('_q1', .25), ('_q3', .75))}
+    t = rounds.assign(
+        **{
+            f'{step}_ratio': rounds[f'{step}_plain'] / rounds[f'{step}_ours']
+            for step in ('forward', 'training')
+        }
+    )
+    return {
+        f'{c}{end}': t[c].quantile(q)
+        for c in sorted(t)
+        for end, q in (('', 0.5), ('_q1', 0.25), ('_q3', 0.75))
+    }
 
 # %% ../../nbs/benchmarks/00_cost.ipynb #78d174dc
 def cost_table(
-    names=None, # of models; None: all
-    batch:int=None, # pictures a pass; None: as `batch_for` says
-    repeats:int=20, # rounds at most, for each network
-    budget_s:float=1., # seconds for each network, as in `measure`
-    device:str=None, # `cpu` or `cuda`; None: `best_device`
-)->pd.DataFrame: # a row a model: what `count` gives, `batch`, `repeats`, `threads`, and its network's times in ms a picture, as `summary` names them
+    names=None,  # of models; None: all
+    batch: int = None,  # pictures a pass; None: as `batch_for` says
+    repeats: int = 20,  # rounds at most, for each network
+    budget_s: float = 1.0,  # seconds for each network, as in `measure`
+    device: str = None,  # `cpu` or `cuda`; None: `best_device`
+) -> pd.DataFrame:  # a row a model: what `count` gives, `batch`, `repeats`, `threads`, and its network's times in ms a picture, as `summary` names them
     "Counts all models, measures each network once, on a CPU with `best_threads`. `repeats` are the rounds that were counted."
     device = choose(device or best_device(), WORK, 'device')
     table = pd.DataFrame([count(name) for name in names or MODELS])
-    table = table.sort_values(['multiply_adds', 'model'], key=lambda c: c if c.name == 'multiply_adds' else c.str.len(), ignore_index=True, kind='stable')
+    table = table.sort_values(
+        ['multiply_adds', 'model'],
+        key=lambda c: c if c.name == 'multiply_adds' else c.str.len(),
+        ignore_index=True,
+        kind='stable',
+    )
     n_threads = best_threads() if device == 'cpu' else torch.get_num_threads()
     networks, times, begin = table.drop_duplicates('network'), [], _now()
     for row in tqdm(networks.itertuples(), total=len(networks), desc='networks', leave=False):
         n = batch or batch_for(row.multiply_adds, device)
-        left = 3*budget_s*len(networks) - (_now() - begin)
-        with threads(n_threads): rounds = measure(row.model, n, repeats, budget_s, left, device)
-        times.append({'network': row.network, 'batch': n, 'repeats': len(rounds), 'threads': n_threads, **summary(rounds)})
+        left = 3 * budget_s * len(networks) - (_now() - begin)
+        with threads(n_threads):
+            rounds = measure(row.model, n, repeats, budget_s, left, device)
+        times.append(
+            {
+                'network': row.network,
+                'batch': n,
+                'repeats': len(rounds),
+                'threads': n_threads,
+                **summary(rounds),
+            }
+        )
     return table.merge(pd.DataFrame(times), on='network')
 
 # %% ../../nbs/benchmarks/00_cost.ipynb #b7e08e1d
 def step_cost(
-    name:str='speaker_vgg_cct_end_to_end_14_7x2_224', # of the model
-    batch:int=32, # pictures a step
-    repeats:int=20, # steps, after three that warm up
-    device:str=None, # `cpu` or `cuda`; None: `best_device`
-    amp:bool=True, # in bfloat16
-)->dict: # `ms` of a step (median), `gib` of memory at its peak (of a GPU), `teraflops` a second, `utilisation`: these over those of a matrix product
+    name: str = 'speaker_vgg_cct_end_to_end_14_7x2_224',  # of the model
+    batch: int = 32,  # pictures a step
+    repeats: int = 20,  # steps, after three that warm up
+    device: str = None,  # `cpu` or `cuda`; None: `best_device`
+    amp: bool = True,  # in bfloat16
+) -> dict:  # `ms` of a step (median), `gib` of memory at its peak (of a GPU), `teraflops` a second, `utilisation`: these over those of a matrix product
     "What a training step takes of a device. The global random state is left as it was."
-    device = choose(device or best_device(), WORK, 'device'); gpu = device == 'cuda'
+    device = choose(device or best_device(), WORK, 'device')
+    gpu = device == 'cuda'
     sync = torch.cuda.synchronize if gpu else lambda: None
-    def ms(run): return pd.Series([_milliseconds(run, None, 'ours', sync) for _ in range(3 + repeats)][3:]).median()
+
+    def ms(run):
+        return pd.Series(
+            [_milliseconds(run, None, 'ours', sync) for _ in range(3 + repeats)][3:]
+        ).median()
+
     with torch.random.fork_rng():
-        x = torch.randn(2, side := 8192 if gpu else 1024, side, device=device, dtype=torch.bfloat16 if amp else torch.float32)
-        most = 2*side**3/ms(lambda: x[0]@x[1])/1e9; x = None # gives its memory back
-        if gpu: torch.cuda.reset_peak_memory_stats()
+        x = torch.randn(
+            2,
+            side := 8192 if gpu else 1024,
+            side,
+            device=device,
+            dtype=torch.bfloat16 if amp else torch.float32,
+        )
+        most = 2 * side**3 / ms(lambda: x[0] @ x[1]) / 1e9
+        x = None  # gives its memory back
+        if gpu:
+            torch.cuda.reset_peak_memory_stats()
         time_ms = ms(passes(timm.create_model(name).to(device), batch, device, amp)['training'])
-    rate = 3*2*count(name)['multiply_adds']*batch/time_ms/1e9
-    return dict(model=name, batch=batch, amp=amp, ms=time_ms, gib=torch.cuda.max_memory_allocated()/2**30 if gpu else None, teraflops=rate, utilisation=rate/most)
+    rate = 3 * 2 * count(name)['multiply_adds'] * batch / time_ms / 1e9
+    return dict(
+        model=name,
+        batch=batch,
+        amp=amp,
+        ms=time_ms,
+        gib=torch.cuda.max_memory_allocated() / 2**30 if gpu else None,
+        teraflops=rate,
+        utilisation=rate / most,
+    )
 
 # %% ../../nbs/benchmarks/00_cost.ipynb #02899ba6
 def lines(
-    table:pd.DataFrame, # as from `cost_table`
-    alike:list, # columns that are the same in one line
-)->pd.DataFrame: # a row a line, its index `model`: the names
+    table: pd.DataFrame,  # as from `cost_table`
+    alike: list,  # columns that are the same in one line
+) -> pd.DataFrame:  # a row a line, its index `model`: the names
     "The table with one row for models that agree in `alike`."
+
     def label(names):
         first, *others = sorted(names, key=len)
         return f'`{first}`' + ''.join(f', `{n.removeprefix(first)}`' for n in others)
+
     groups = table.groupby(alike, sort=False)
-    return groups.first().reset_index().assign(model=groups.model.agg(label).to_numpy()).set_index('model')
+    return (
+        groups.first()
+        .reset_index()
+        .assign(model=groups.model.agg(label).to_numpy())
+        .set_index('model')
+    )
 
 # %% ../../nbs/benchmarks/00_cost.ipynb #ea338bcb
-_tie = '\u00a0' # no line is broken there
+_tie = '\u00a0'  # no line is broken there
+
 
 def counts_shown(
-    table:pd.DataFrame, # as from `cost_table`
-)->pd.DataFrame: # a row for models of the same counts
+    table: pd.DataFrame,  # as from `cost_table`
+) -> pd.DataFrame:  # a row for models of the same counts
     "Parameters, tokens and multiply-adds as text."
     t = lines(table, ['network', 'parameters', 'multiply_adds'])
-    return pd.DataFrame({'parameters, M': t.parameters.map(lambda n: f'{n/1e6:.2f}'), 'tokens': t.tokens.str.replace(' ', _tie),
-                         'multiply-adds, G': t.multiply_adds.map(lambda n: f'{n/1e9:.3f}')})
+    return pd.DataFrame(
+        {
+            'parameters, M': t.parameters.map(lambda n: f'{n / 1e6:.2f}'),
+            'tokens': t.tokens.str.replace(' ', _tie),
+            'multiply-adds, G': t.multiply_adds.map(lambda n: f'{n / 1e9:.3f}'),
+        }
+    )
+
 
 def times_shown(
-    table:pd.DataFrame, # as from `cost_table`
-    step:str, # `forward` or `training`
-)->pd.DataFrame: # a row a network
+    table: pd.DataFrame,  # as from `cost_table`
+    step: str,  # `forward` or `training`
+) -> pd.DataFrame:  # a row a network
     "Times a picture of both formulations and their ratio, as text: `median [first quartile, third]`; no quartiles of less than three rounds."
     t = lines(table, ['network'])
+
     def cells(c, digits):
-        f = lambda x: f'{x:.{max(0, digits - len(str(int(x))))}f}'
-        return [f(m) + (f' [{f(a)},{_tie}{f(b)}]' if n > 2 else '') for m, a, b, n in zip(t[c], t[f'{c}_q1'], t[f'{c}_q3'], t.repeats)]
-    return pd.DataFrame({'ours, ms': cells(f'{step}_ours', 3), 'plain, ms': cells(f'{step}_plain', 3), 'plain ÷ ours': cells(f'{step}_ratio', 3),
-                         'pictures × rounds': [f'{b} × {r}' for b, r in zip(t.batch, t.repeats)]}, index=t.index)
+        def f(x):
+            return f'{x:.{max(0, digits - len(str(int(x))))}f}'
+
+        return [
+            f(m) + (f' [{f(a)},{_tie}{f(b)}]' if n > 2 else '')
+            for m, a, b, n in zip(t[c], t[f'{c}_q1'], t[f'{c}_q3'], t.repeats)
+        ]
+
+    return pd.DataFrame(
+        {
+            'ours, ms': cells(f'{step}_ours', 3),
+            'plain, ms': cells(f'{step}_plain', 3),
+            'plain ÷ ours': cells(f'{step}_ratio', 3),
+            'pictures × rounds': [f'{b} × {r}' for b, r in zip(t.batch, t.repeats)],
+        },
+        index=t.index,
+    )
 
 # %% ../../nbs/benchmarks/00_cost.ipynb #e152afb9
 def machine(
-    device:str, # `cpu` or `cuda`
-)->dict:
+    device: str,  # `cpu` or `cuda`
+) -> dict:
     "What the times hold for: processor, version, date."
     made = provenance()
-    return {'device': device, 'processor': torch.cuda.get_device_name() if device == 'cuda' else made['processor'], 'cpus': made['cpus'], 'torch': torch.__version__,
-            'commit': made['commit'], 'date': str(datetime.date.today())}
+    return {
+        'device': device,
+        'processor': torch.cuda.get_device_name() if device == 'cuda' else made['processor'],
+        'cpus': made['cpus'],
+        'torch': torch.__version__,
+        'commit': made['commit'],
+        'date': str(datetime.date.today()),
+    }
 
 # %% ../../nbs/benchmarks/00_cost.ipynb #75a16a77
 _families = {'speaker_vgg_cct': 'speaker models', 'vit': 'ViT-Lite', 'cvt': 'CVT', 'cct': 'CCT'}
 
+
 def cost_figure(
-    table:pd.DataFrame, # as from `cost_table`
+    table: pd.DataFrame,  # as from `cost_table`
 ):
     "Time a picture against multiply-adds, and plain ÷ ours with its quartiles against the length of the sequence; returns the axes."
     t = table.drop_duplicates('network')
-    family = t.model.map(lambda n: next(f for prefix, f in _families.items() if n.startswith(prefix)))
+    family = t.model.map(
+        lambda n: next(f for prefix, f in _families.items() if n.startswith(prefix))
+    )
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), dpi=90, layout='constrained')
     for i, name in enumerate(_families.values()):
-        for step, mark, aside in (('forward', 'o', 1), ('training', '^', 1.04)): # training a little to the right of its number of tokens
+        for step, mark, aside in (
+            ('forward', 'o', 1),
+            ('training', '^', 1.04),
+        ):  # training a little to the right of its number of tokens
             r = t[family == name]
-            if not len(r): continue
-            look = dict(color=f'C{i}', marker=mark, ls='', mfc=f'C{i}' if step == 'forward' else 'none', ms=5)
-            left.plot(r.multiply_adds/1e9, r[f'{step}_ours'], **look)
-            spread = [r[f'{step}_ratio'] - r[f'{step}_ratio_q1'], r[f'{step}_ratio_q3'] - r[f'{step}_ratio']]
-            right.errorbar(r.tokens.str.split(' ').str[0].astype(int)*aside, r[f'{step}_ratio'], yerr=spread, elinewidth=.8, label=f'{name}, {step}', **look)
-    left.set(xscale='log', yscale='log', xlabel='multiply-adds of a picture, G', ylabel='time of a picture, ms')
+            if not len(r):
+                continue
+            look = dict(
+                color=f'C{i}',
+                marker=mark,
+                ls='',
+                mfc=f'C{i}' if step == 'forward' else 'none',
+                ms=5,
+            )
+            left.plot(r.multiply_adds / 1e9, r[f'{step}_ours'], **look)
+            spread = [
+                r[f'{step}_ratio'] - r[f'{step}_ratio_q1'],
+                r[f'{step}_ratio_q3'] - r[f'{step}_ratio'],
+            ]
+            right.errorbar(
+                r.tokens.str.split(' ').str[0].astype(int) * aside,
+                r[f'{step}_ratio'],
+                yerr=spread,
+                elinewidth=0.8,
+                label=f'{name}, {step}',
+                **look,
+            )
+    left.set(
+        xscale='log',
+        yscale='log',
+        xlabel='multiply-adds of a picture, G',
+        ylabel='time of a picture, ms',
+    )
     right.axhline(1, ls='--', lw=1, color='gray')
     right.set(xscale='log', xlabel='tokens', ylabel='plain ÷ ours', xlim=(40, 700))
-    right.set_xticks([50, 100, 200, 400], labels=[50, 100, 200, 400]); right.minorticks_off()
-    fig.legend(*right.get_legend_handles_labels(), loc='outside lower center', ncols=4, fontsize=8, frameon=False)
+    right.set_xticks([50, 100, 200, 400], labels=[50, 100, 200, 400])
+    right.minorticks_off()
+    fig.legend(
+        *right.get_legend_handles_labels(),
+        loc='outside lower center',
+        ncols=4,
+        fontsize=8,
+        frameon=False,
+    )
     return left, right

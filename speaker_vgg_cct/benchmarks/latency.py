@@ -7,117 +7,223 @@ __all__ = ['MODELS', 'lacking_file', 'untrained', 'time_inside', 'stages', 'clip
            'plot_latency']
 
 # %% ../../nbs/benchmarks/10_latency.ipynb #b0751629
-import copy, os, subprocess, sys, time
+import copy
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
-import joblib, matplotlib.pyplot as plt, numpy as np, pandas as pd, soundfile as sf, torch
+import joblib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import soundfile as sf
+import torch
 
-from ..data.audio import SAMPLE_RATE, load_audio
-from ..inference.bundle import parts_of
 from ..config import weights_path
-from ..inference.recognizer import RUNTIMES, Recognizer
-from ..encoders.speaker import ENCODERS, encoder_parts
-from ..features.spectrogram import log_mel, picture, trim_silence
+from ..data.audio import SAMPLE_RATE, load_audio
 from ..data.synthetic import EMOTION_PROSODY, clip
-from ..training.loop import load_config, make_model, threads
-from ..features.vad import prepare_speech
+from ..encoders.speaker import ENCODERS, encoder_parts
 from ..encoders.voice import SpeakerPCA
+from ..features.spectrogram import log_mel, picture, trim_silence
+from ..features.vad import prepare_speech
+from ..inference.bundle import parts_of
+from ..inference.recognizer import RUNTIMES, Recognizer
+from ..training.loop import load_config, make_model, threads
 
 # %% ../../nbs/benchmarks/10_latency.ipynb #72481611
-MODELS = { # name → preset, and what differs from it
+MODELS = {  # name → preset, and what differs from it
     'small': ('cpu', {}),
     'small, without openSMILE': ('light', {}),
-    'small, speaker-adapted': ('cpu', dict(deviation='zscore', encoder='resemblyzer_layers', model='speaker_vgg_cct_end_to_end_2_7x2_112')),
+    'small, speaker-adapted': (
+        'cpu',
+        dict(
+            deviation='zscore',
+            encoder='resemblyzer_layers',
+            model='speaker_vgg_cct_end_to_end_2_7x2_112',
+        ),
+    ),
     'small, for live use': ('live', {}),
-    'CCT-14/7x2': ('paper', dict(pretrained=False))}
+    'CCT-14/7x2': ('paper', dict(pretrained=False)),
+}
 
-def lacking_file(model:str)->str: # of `MODELS`
+
+def lacking_file(model: str) -> str:  # of `MODELS`
     "The file that a model's speaker encoder is published as, if it is not there; else None."
     preset, options = MODELS[model]
     file = load_config(preset, **options).weights
     return None if not file or weights_path(file).is_file() else str(weights_path(file))
 
+
 def untrained(
-    preset:str, options:dict, # of `loop.load_config`
-    runtime:str='auto', threads:int=0, # as for `Recognizer`
-)->Recognizer:
+    preset: str,
+    options: dict,  # of `loop.load_config`
+    runtime: str = 'auto',
+    threads: int = 0,  # as for `Recognizer`
+) -> Recognizer:
     "A recogniser that has learned nothing."
-    classes = ['anger', 'happy', 'neutral', 'sad']; config = load_config(preset, **options); model = make_model(config, len(classes)).eval()
-    dim = sum(ENCODERS[name].dim for name, _ in encoder_parts(config.encoder)); zero, one = np.zeros(dim, np.float32), np.ones(dim, np.float32)
-    late = np.zeros((len(classes), 1 + dim), np.float32) if config.late_fusion else zero[:0]; n = min(dim, model.speaker_dim - len(late))
-    arrays, told = parts_of(model, config, SpeakerPCA(zero, np.eye(n, dim, dtype=np.float32), one[:n], 1., model.speaker_dim, 'train', (), zero, one, late if len(late) else None))
-    return Recognizer(arrays, told | dict(classes=classes, calibration=dict(temperature=1., threshold=0., distance=1.)), runtime=runtime, threads=threads)
+    classes = ['anger', 'happy', 'neutral', 'sad']
+    config = load_config(preset, **options)
+    model = make_model(config, len(classes)).eval()
+    dim = sum(ENCODERS[name].dim for name, _ in encoder_parts(config.encoder))
+    zero, one = np.zeros(dim, np.float32), np.ones(dim, np.float32)
+    late = np.zeros((len(classes), 1 + dim), np.float32) if config.late_fusion else zero[:0]
+    n = min(dim, model.speaker_dim - len(late))
+    arrays, told = parts_of(
+        model,
+        config,
+        SpeakerPCA(
+            zero,
+            np.eye(n, dim, dtype=np.float32),
+            one[:n],
+            1.0,
+            model.speaker_dim,
+            'train',
+            (),
+            zero,
+            one,
+            late if len(late) else None,
+        ),
+    )
+    return Recognizer(
+        arrays,
+        told
+        | dict(classes=classes, calibration=dict(temperature=1.0, threshold=0.0, distance=1.0)),
+        runtime=runtime,
+        threads=threads,
+    )
 
 # %% ../../nbs/benchmarks/10_latency.ipynb #168f171f
-_now = time.perf_counter # seconds; tests put a clock in its place that does not follow the machine
+_now = time.perf_counter  # seconds; tests put a clock in its place that does not follow the machine
+
 
 class _Timed:
     "A function that adds up the seconds it takes."
-    def __init__(self, f, spent): self.f, self.spent = f, spent
-    def __getattr__(self, name): return getattr(self.f, name)
+
+    def __init__(self, f, spent):
+        self.f, self.spent = f, spent
+
+    def __getattr__(self, name):
+        return getattr(self.f, name)
+
     def __call__(self, *x):
-        began = _now(); y = self.f(*x); self.spent[0] += _now() - began
+        began = _now()
+        y = self.f(*x)
+        self.spent[0] += _now() - began
         return y
 
+
 def time_inside(
-    recognizer, # of `recognizer.Recognizer`
-)->tuple: # a recogniser that says the same, and a list that holds the seconds which its networks have taken
+    recognizer,  # of `recognizer.Recognizer`
+) -> tuple:  # a recogniser that says the same, and a list that holds the seconds which its networks have taken
     "Adds up the time that a recogniser's network and those of its speaker encoders take."
-    timed, spent = copy.copy(recognizer), [0.]
-    timed.network, timed.encoders = _Timed(timed.network, spent), [copy.copy(e) for e in timed.encoders]
+    timed, spent = copy.copy(recognizer), [0.0]
+    timed.network, timed.encoders = (
+        _Timed(timed.network, spent),
+        [copy.copy(e) for e in timed.encoders],
+    )
     for e in timed.encoders:
-        if hasattr(e, 'net'): e.net = _Timed(e.net, spent)
+        if hasattr(e, 'net'):
+            e.net = _Timed(e.net, spent)
     return timed, spent
 
 # %% ../../nbs/benchmarks/10_latency.ipynb #d41bccac
 def stages(
-    recognizer, # of `recognizer.Recognizer`
-    file, # of a clip
-)->dict: # name → function of nothing
+    recognizer,  # of `recognizer.Recognizer`
+    file,  # of a clip
+) -> dict:  # name → function of nothing
     "What is done for a clip, a function a stage."
-    p, decoded = recognizer.params, load_audio(file); y = prepare_speech(decoded); trimmed = trim_silence(y, p.trim_db); db = log_mel(trimmed, p.window); x = recognizer.inputs([y])
-    found = {'decode': lambda: load_audio(file), 'speech detection': lambda: prepare_speech(decoded), 'trim': lambda: trim_silence(y, p.trim_db), 'log-mel': lambda: log_mel(trimmed, p.window),
-             'picture': lambda: picture(db, p.layout, p.cmap, p.size, p.seconds, p.jpeg), 'speaker embedding': lambda: recognizer.vectors([y]), 'network': lambda: recognizer.network(*x)}
-    return found if recognizer.encoders else {k: f for k, f in found.items() if k != 'speaker embedding'}
+    p, decoded = recognizer.params, load_audio(file)
+    y = prepare_speech(decoded)
+    trimmed = trim_silence(y, p.trim_db)
+    db = log_mel(trimmed, p.window)
+    x = recognizer.inputs([y])
+    found = {
+        'decode': lambda: load_audio(file),
+        'speech detection': lambda: prepare_speech(decoded),
+        'trim': lambda: trim_silence(y, p.trim_db),
+        'log-mel': lambda: log_mel(trimmed, p.window),
+        'picture': lambda: picture(db, p.layout, p.cmap, p.size, p.seconds, p.jpeg),
+        'speaker embedding': lambda: recognizer.vectors([y]),
+        'network': lambda: recognizer.network(*x),
+    }
+    return (
+        found
+        if recognizer.encoders
+        else {k: f for k, f in found.items() if k != 'speaker embedding'}
+    )
+
 
 def clip_latency(
     recognizer,
     file,
-    repeats:int=30, # after three to warm up
-)->pd.DataFrame: # stage (with `end to end` and `both networks`, the time in them during it), p50, p95 (ms)
+    repeats: int = 30,  # after three to warm up
+) -> (
+    pd.DataFrame
+):  # stage (with `end to end` and `both networks`, the time in them during it), p50, p95 (ms)
     "How long each stage of a clip takes."
     times = {}
+
     def once(stage, f):
-        began = _now(); f(); times.setdefault(stage, []).append(_now() - began)
+        began = _now()
+        f()
+        times.setdefault(stage, []).append(_now() - began)
+
     for stage, f in stages(recognizer, file).items():
-        for _ in range(repeats + 3): once(stage, f)
+        for _ in range(repeats + 3):
+            once(stage, f)
     for _ in range(repeats + 3):
-        timed, spent = time_inside(recognizer); once('end to end', lambda: timed(file))
+        timed, spent = time_inside(recognizer)
+        once('end to end', lambda: timed(file))
         times.setdefault('both networks', []).append(spent[0])
-    return pd.DataFrame([dict(stage=s, p50=1000*np.percentile(t[3:], 50), p95=1000*np.percentile(t[3:], 95)) for s, t in times.items()])
+    return pd.DataFrame(
+        [
+            dict(stage=s, p50=1000 * np.percentile(t[3:], 50), p95=1000 * np.percentile(t[3:], 95))
+            for s, t in times.items()
+        ]
+    )
 
 # %% ../../nbs/benchmarks/10_latency.ipynb #6f0cefe7
 def first_answer(
-    file, # of a clip
-    runtime:str, # of `recognizer.RUNTIMES`
-    repeats:int=5, # after one that fills the disk's cache and writes the bytecode
-)->list: # seconds, of each
+    file,  # of a clip
+    runtime: str,  # of `recognizer.RUNTIMES`
+    repeats: int = 5,  # after one that fills the disk's cache and writes the bytecode
+) -> list:  # seconds, of each
     "From the call of `predict` in a new process to its end, with the bundle that comes with the package."
-    env = {k: v for k, v in os.environ.items() if k != 'PYTHONDONTWRITEBYTECODE'} # else a package whose installation compiled nothing is compiled by each process
+    env = {
+        k: v for k, v in os.environ.items() if k != 'PYTHONDONTWRITEBYTECODE'
+    }  # else a package whose installation compiled nothing is compiled by each process
+
     def once():
-        began = _now(); subprocess.run([sys.executable, '-c', 'from speaker_vgg_cct.cli.command import start; start()', 'predict', str(file), '--runtime', runtime], check=True, capture_output=True, env=env)
+        began = _now()
+        subprocess.run(
+            [
+                sys.executable,
+                '-c',
+                'from speaker_vgg_cct.cli.command import start; start()',
+                'predict',
+                str(file),
+                '--runtime',
+                runtime,
+            ],
+            check=True,
+            capture_output=True,
+            env=env,
+        )
         return _now() - began
+
     return [once() for _ in range(repeats + 1)][1:]
 
 # %% ../../nbs/benchmarks/10_latency.ipynb #b4a12f15
 def latency_table(
-    folder, # for the clips that are timed
-    models=None, # of `MODELS`; None: all whose weights files are there
+    folder,  # for the clips that are timed
+    models=None,  # of `MODELS`; None: all whose weights files are there
     runtimes=RUNTIMES,
-    seconds=(1, 2, 3, 5), # of the clips
-    n_threads=None, # of each run; None: one, and as many as PyTorch takes
-    repeats:int=30,
-)->pd.DataFrame: # a row for each stage, and one of a new process for each runtime: model, runtime, threads, seconds, stage, p50, p95 (ms), ratio (end to end over both networks), realtime (factor)
+    seconds=(1, 2, 3, 5),  # of the clips
+    n_threads=None,  # of each run; None: one, and as many as PyTorch takes
+    repeats: int = 30,
+) -> pd.DataFrame:  # a row for each stage, and one of a new process for each runtime: model, runtime, threads, seconds, stage, p50, p95 (ms), ratio (end to end over both networks), realtime (factor)
     "How long clips of several lengths take."
     voice, rows = np.concatenate([clip(e, i) for i, e in enumerate(EMOTION_PROSODY)]), []
     for model in models or [m for m in MODELS if not lacking_file(m)]:
@@ -126,23 +232,80 @@ def latency_table(
                 with threads(n):
                     hear = untrained(*MODELS[model], runtime, n)
                     for s in seconds:
-                        f = Path(folder)/f'{s}.wav'; sf.write(f, voice[:round(s*SAMPLE_RATE)], SAMPLE_RATE); t = clip_latency(hear, f, repeats); p = t.set_index('stage').p50
-                        rows.append(t.assign(model=model, runtime=runtime, threads=n, seconds=s, ratio=p['end to end']/p['both networks'], realtime=p['end to end']/1000/s))
+                        f = Path(folder) / f'{s}.wav'
+                        sf.write(f, voice[: round(s * SAMPLE_RATE)], SAMPLE_RATE)
+                        t = clip_latency(hear, f, repeats)
+                        p = t.set_index('stage').p50
+                        rows.append(
+                            t.assign(
+                                model=model,
+                                runtime=runtime,
+                                threads=n,
+                                seconds=s,
+                                ratio=p['end to end'] / p['both networks'],
+                                realtime=p['end to end'] / 1000 / s,
+                            )
+                        )
     for runtime in runtimes:
-        t = first_answer(f, runtime, max(1, repeats//6))
-        rows.append(pd.DataFrame([dict(model='shipped bundle', runtime=runtime, threads=joblib.cpu_count(), seconds=s, stage='new process', p50=1000*np.percentile(t, 50), p95=1000*np.percentile(t, 95))]))
-    return pd.concat(rows, ignore_index=True)[['model', 'runtime', 'threads', 'seconds', 'stage', 'p50', 'p95', 'ratio', 'realtime']]
+        t = first_answer(f, runtime, max(1, repeats // 6))
+        rows.append(
+            pd.DataFrame(
+                [
+                    dict(
+                        model='shipped bundle',
+                        runtime=runtime,
+                        threads=joblib.cpu_count(),
+                        seconds=s,
+                        stage='new process',
+                        p50=1000 * np.percentile(t, 50),
+                        p95=1000 * np.percentile(t, 95),
+                    )
+                ]
+            )
+        )
+    return pd.concat(rows, ignore_index=True)[
+        ['model', 'runtime', 'threads', 'seconds', 'stage', 'p50', 'p95', 'ratio', 'realtime']
+    ]
 
 # %% ../../nbs/benchmarks/10_latency.ipynb #5f17e13c
 def plot_latency(
-    table:pd.DataFrame, # of `latency_table`
-    runtime:str='onnx', n_threads:int=1,
+    table: pd.DataFrame,  # of `latency_table`
+    runtime: str = 'onnx',
+    n_threads: int = 1,
 ):
     "The median of each stage, one above the other, a bar a length and a panel a model; the line is the end-to-end median. Returns the figure."
-    t = table[(table.runtime == runtime) & (table.threads == n_threads) & (table.stage != 'new process')]; models = list(dict.fromkeys(t.model)); parts = [s for s in dict.fromkeys(t.stage) if s not in ('end to end', 'both networks')]
-    fig, axes = plt.subplots(1, len(models), figsize=(2.1*len(models), 2.8), squeeze=False, dpi=80, layout='constrained')
+    t = table[
+        (table.runtime == runtime) & (table.threads == n_threads) & (table.stage != 'new process')
+    ]
+    models = list(dict.fromkeys(t.model))
+    parts = [s for s in dict.fromkeys(t.stage) if s not in ('end to end', 'both networks')]
+    fig, axes = plt.subplots(
+        1,
+        len(models),
+        figsize=(2.1 * len(models), 2.8),
+        squeeze=False,
+        dpi=80,
+        layout='constrained',
+    )
     for ax, model in zip(axes[0], models):
-        m = t[t.model == model].pivot_table(index='stage', columns='seconds', values='p50', sort=False); base = 0; x = np.arange(m.shape[1])
-        for i, s in enumerate(parts): ax.bar(x, m.loc[s], .6, base, color=plt.cm.viridis(i/(len(parts) - 1)), label=s); base = base + m.loc[s]
-        ax.plot(x, m.loc['end to end'], 'k_', ms=24, label='end to end'); ax.set(xticks=x, xticklabels=[f'{s:g} s' for s in m.columns], title=model, xlabel='clip'); ax.title.set_fontsize(7); ax.spines[['top', 'right']].set_visible(False)
-    axes[0][0].set_ylabel('ms'); fig.legend(*axes[0][0].get_legend_handles_labels(), loc='outside lower center', ncols=len(parts) + 1, fontsize=7, frameon=False); return fig
+        m = t[t.model == model].pivot_table(
+            index='stage', columns='seconds', values='p50', sort=False
+        )
+        base = 0
+        x = np.arange(m.shape[1])
+        for i, s in enumerate(parts):
+            ax.bar(x, m.loc[s], 0.6, base, color=plt.cm.viridis(i / (len(parts) - 1)), label=s)
+            base = base + m.loc[s]
+        ax.plot(x, m.loc['end to end'], 'k_', ms=24, label='end to end')
+        ax.set(xticks=x, xticklabels=[f'{s:g} s' for s in m.columns], title=model, xlabel='clip')
+        ax.title.set_fontsize(7)
+        ax.spines[['top', 'right']].set_visible(False)
+    axes[0][0].set_ylabel('ms')
+    fig.legend(
+        *axes[0][0].get_legend_handles_labels(),
+        loc='outside lower center',
+        ncols=len(parts) + 1,
+        fontsize=7,
+        frameon=False,
+    )
+    return fig

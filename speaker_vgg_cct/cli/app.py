@@ -19,37 +19,59 @@ from ..config import ALIASES
 from ..core import UNWRITABLE, SVCError
 
 # %% ../../nbs/cli/00_app.ipynb #058e3429
-VERBS = { # panel of the help → verbs, in the order of use
-    'Data': 'corpora split export spectrograms embeddings'.split(),
-    'Train': 'report study experiment train eval pretrain rerun bundle'.split(),
-    'Use': 'predict listen demo'.split(),
-    'Measure': 'robustness latency cost bench'.split()}
-SELDOM = 'Seldom used' # the panel behind the usual options
+VERBS = {  # panel of the help → verbs, in the order of use
+    'Data': ['corpora', 'split', 'export', 'spectrograms', 'embeddings'],
+    'Train': ['report', 'study', 'experiment', 'train', 'eval', 'pretrain', 'rerun', 'bundle'],
+    'Use': ['predict', 'listen', 'demo'],
+    'Measure': ['robustness', 'latency', 'cost', 'bench'],
+}
+SELDOM = 'Seldom used'  # the panel behind the usual options
 
-OTHER_NAMES = { # option → other spellings, of the reference implementation and of timm
-    '--corpora': ('--datasets-dir',), '--test-corpus': ('--eval-dataset',), '--train-corpora': ('--train-datasets',),
-    '--task': ('--num-classes',), '--validation': ('--percent-subject-validation',), '--balance': ('--balanced',),
-    '--augmentation': ('--augmentations',), '--preset': ('--config', '-c'), '--split': ('--data-test-path',),
-    '--weights': ('--model-path',), '--batch-size': ('-b',), '--workers': ('-j',)}
-for _alias, _name in ALIASES.items(): # of the fields of `Config`
+OTHER_NAMES = {  # option → other spellings, of the reference implementation and of timm
+    '--corpora': ('--datasets-dir',),
+    '--test-corpus': ('--eval-dataset',),
+    '--train-corpora': ('--train-datasets',),
+    '--task': ('--num-classes',),
+    '--validation': ('--percent-subject-validation',),
+    '--balance': ('--balanced',),
+    '--augmentation': ('--augmentations',),
+    '--preset': ('--config', '-c'),
+    '--split': ('--data-test-path',),
+    '--weights': ('--model-path',),
+    '--batch-size': ('-b',),
+    '--workers': ('-j',),
+}
+for _alias, _name in ALIASES.items():  # of the fields of `Config`
     _option = f'--{_name}'.replace('_', '-')
     OTHER_NAMES[_option] = (*OTHER_NAMES.get(_option, ()), f'--{_alias}'.replace('_', '-'))
 
-def plain_markdown(text:str)->str:
+
+def plain_markdown(text: str) -> str:
     "The text with what Markdown would eat or change escaped, such as `<NAME>`; what stands in backticks stays."
     parts = re.split(r'(`[^`]*`)', text)
-    return ''.join(p if p.startswith('`') else re.sub(r'[<*\[]|\b_(?!\w)|(?<!\w)_', r'\\\g<0>', p) for p in parts)
+    return ''.join(
+        p if p.startswith('`') else re.sub(r'[<*\[]|\b_(?!\w)|(?<!\w)_', r'\\\g<0>', p)
+        for p in parts
+    )
+
 
 class Verb(TyperCommand):
     "A verb whose options go by other names as well, and whose help is printed as it is written."
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         for thing in (self, *self.params):
-            if getattr(thing, 'help', None): thing.help = plain_markdown(thing.help)
+            if getattr(thing, 'help', None):
+                thing.help = plain_markdown(thing.help)
 
-    def other_names(self)->dict: # option → its other spellings, those that are options of their own excepted
+    def other_names(
+        self,
+    ) -> dict:  # option → its other spellings, those that are options of their own excepted
         own = {name for p in self.params for name in (*p.opts, *p.secondary_opts)}
-        others = {name: [o for o in OTHER_NAMES[name] if o not in own] for name in sorted(own & {*OTHER_NAMES})}
+        others = {
+            name: [o for o in OTHER_NAMES[name] if o not in own]
+            for name in sorted(own & {*OTHER_NAMES})
+        }
         return {name: o for name, o in others.items() if o}
 
     def make_parser(self, ctx):
@@ -61,37 +83,76 @@ class Verb(TyperCommand):
                 other.add_to_parser(parser, ctx)
         return parser
 
+
 class Verbs(TyperGroup):
     "The verbs in the order of use, whichever module registered them."
+
     def list_commands(self, ctx):
         order = [v for verbs in VERBS.values() for v in verbs]
-        return sorted(super().list_commands(ctx), key=lambda v: order.index(v) if v in order else len(order))
+        return sorted(
+            super().list_commands(ctx), key=lambda v: order.index(v) if v in order else len(order)
+        )
 
-def dashes(name:str)->str: # `num_classes` → `num-classes`: the reference writes some options with underscores
+
+def dashes(
+    name: str,
+) -> str:  # `num_classes` → `num-classes`: the reference writes some options with underscores
     return name.replace('_', '-').lower() if len(name) > 1 else name
 
 # %% ../../nbs/cli/00_app.ipynb #8c093512
-app = typer.Typer(cls=Verbs, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode='markdown',
-                  help='Cross-corpus speech emotion recognition. Options and an example: `speaker-vgg-cct VERB --help`.')
+app = typer.Typer(
+    cls=Verbs,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode='markdown',
+    help='Cross-corpus speech emotion recognition. Options and an example: `speaker-vgg-cct VERB --help`.',
+)
+
 
 def _version(asked):
-    if asked: typer.echo(f'speaker-vgg-cct {__version__}'); raise typer.Exit()
+    if asked:
+        typer.echo(f'speaker-vgg-cct {__version__}')
+        raise typer.Exit()
+
 
 @app.callback()
-def main(version:Annotated[bool, typer.Option('--version', callback=_version, is_eager=True, help='Show the version and exit.')] = False): pass
+def main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            '--version', callback=_version, is_eager=True, help='Show the version and exit.'
+        ),
+    ] = False,
+):
+    pass
+
 
 def verb(f):
     "Registers `f` as a verb whose user errors end with one line and status 1."
+
     @wraps(f)
     def run(*args, **kwargs):
-        try: return f(*args, **kwargs)
-        except SVCError as e: typer.echo(f'error: {e}', err=True); raise typer.Exit(1)
-        except OSError as e: # a folder that cannot be made or a lock that cannot be taken
-            if e.errno not in UNWRITABLE: raise
-            typer.echo(f'error: {e.filename}: {e.strerror}. Free space, or give a folder that you may write to; what was finished is kept', err=True); raise typer.Exit(1)
-        except KeyboardInterrupt: typer.echo('interrupted: the same command goes on where it stopped', err=True); raise typer.Exit(130)
+        try:
+            return f(*args, **kwargs)
+        except SVCError as e:
+            typer.echo(f'error: {e}', err=True)
+            raise typer.Exit(1) from None
+        except OSError as e:  # a folder that cannot be made or a lock that cannot be taken
+            if e.errno not in UNWRITABLE:
+                raise
+            typer.echo(
+                f'error: {e.filename}: {e.strerror}. Free space, or give a folder that you may write to; what was finished is kept',
+                err=True,
+            )
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            typer.echo('interrupted: the same command goes on where it stopped', err=True)
+            raise typer.Exit(130) from None
+
     name = f.__name__.rstrip('_')
     panel = next((p for p, verbs in VERBS.items() if name in verbs), None)
-    app.command(name, cls=Verb, rich_help_panel=panel, context_settings={'token_normalize_func': dashes})(run)
+    app.command(
+        name, cls=Verb, rich_help_panel=panel, context_settings={'token_normalize_func': dashes}
+    )(run)
     return f
-

@@ -15,5 +15,6 @@ from ..core import ended_by_signals
 def start():
     "Run the command line; the verbs of `verbs.verbs` are loaded only if one of them, or the help, is asked for."
     if sys.argv[1:2] not in [['--version'], *([c.name] for c in app.registered_commands)]:
-        import speaker_vgg_cct.cli.verbs # noqa: F401 (registers the others)
-    with ended_by_signals(): app()
+        import speaker_vgg_cct.cli.verbs  # noqa: F401 (registers the others)
+    with ended_by_signals():
+        app()

@@ -6,7 +6,10 @@
 __all__ = ['run', 'away']
 
 # %% ../../nbs/cli/30_guide.ipynb #0552708a
-import io, os, shlex, tempfile
+import io
+import os
+import shlex
+import tempfile
 from contextlib import redirect_stderr, redirect_stdout
 
 from joblib.externals.loky import get_reusable_executor
@@ -16,21 +19,32 @@ from ..core import SVCError
 
 # %% ../../nbs/cli/30_guide.ipynb #8d4325e5
 def run(
-    line:str, # as it is typed: `speaker-vgg-cct VERB …`
-    last:int=None, # how many lines of it are shown, from the end; None: all
+    line: str,  # as it is typed: `speaker-vgg-cct VERB …`
+    last: int = None,  # how many lines of it are shown, from the end; None: all
 ):
     "Prints what a command prints, without progress bars and with … for the current folder; raises `SVCError` if it fails."
     out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err): status = app(shlex.split(line)[1:], standalone_mode=False)
-    if status: raise SVCError(f'the command failed: {err.getvalue().strip() or out.getvalue().strip()}', value=line)
+    with redirect_stdout(out), redirect_stderr(err):
+        status = app(shlex.split(line)[1:], standalone_mode=False)
+    if status:
+        raise SVCError(
+            f'the command failed: {err.getvalue().strip() or out.getvalue().strip()}', value=line
+        )
     lines = out.getvalue().rstrip().replace(os.path.realpath(os.getcwd()), '…').split('\n')
     print('\n'.join(lines[-last:] if last else lines))
 
 # %% ../../nbs/cli/30_guide.ipynb #29f9ec4b
-def away(): # a function that comes back
+def away():  # a function that comes back
     "Goes into a folder that is thrown away."
     home, tmp = os.getcwd(), tempfile.TemporaryDirectory()
-    def move(to): get_reusable_executor().shutdown(); os.chdir(to)
-    def back(): move(home); tmp.cleanup()
+
+    def move(to):
+        get_reusable_executor().shutdown()
+        os.chdir(to)
+
+    def back():
+        move(home)
+        tmp.cleanup()
+
     move(tmp.name)
     return back

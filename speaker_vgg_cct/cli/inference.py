@@ -6,10 +6,14 @@
 __all__ = ['Model', 'Device', 'Enrol', 'recogniser', 'predict', 'listen', 'demo']
 
 # %% ../../nbs/cli/10_inference.ipynb #6fe79a68
-import csv, io, json, sys, warnings
+import csv
+import io
+import json
+import sys
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from tqdm import tqdm
@@ -18,93 +22,164 @@ from .app import SELDOM, app, verb
 from ..core import AudioError, ConfigError
 
 # %% ../../nbs/cli/10_inference.ipynb #c0ffee27
-Model = Annotated[Optional[Path], typer.Option('--model', '-m', help='A bundle; default: that of the package, trained on synthetic voices only')]
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        '--model',
+        '-m',
+        help='A bundle; default: that of the package, trained on synthetic voices only',
+    ),
+]
 Device = Annotated[str, typer.Option(help='auto, cpu, cuda, mps')]
-Enrol = Annotated[Optional[list[Path]], typer.Option(help='File or folder of the same speaker, in any emotion, for speaker-adapted models; may be repeated')]
+Enrol = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help='File or folder of the same speaker, in any emotion, for speaker-adapted models; may be repeated'
+    ),
+]
+
 
 def recogniser(model, device='cpu', runtime='auto', enrol=None):
     "The recogniser of a bundle; says so if it is the shipped one."
     from speaker_vgg_cct.inference.recognizer import SHIPPED, Recognizer
-    if model is None: typer.echo(f'model: {SHIPPED.name}, which learned from synthetic voices. It shows how the program works and knows nothing of people; give another with --model', err=True)
+
+    if model is None:
+        typer.echo(
+            f'model: {SHIPPED.name}, which learned from synthetic voices. It shows how the program works and knows nothing of people; give another with --model',
+            err=True,
+        )
     found = Recognizer.load(model or SHIPPED, device, runtime)
     return found.enrol(list(enrol)) if enrol else found
 
 # %% ../../nbs/cli/10_inference.ipynb #60edb531
-def _sources(given)->list: # what is said on the command line → clips, or the error in place of them
+def _sources(
+    given,
+) -> list:  # what is said on the command line → clips, or the error in place of them
     from speaker_vgg_cct.inference.recognizer import passed_over, sources_of
+
     try:
         if given == '-':
             clip = io.BytesIO(sys.stdin.buffer.read())
             clip.name = '-'
             return [clip]
         found = sources_of(given)
-        if len(found) > 1 and (others := Path(given).is_dir() and passed_over(given)): typer.echo(f'{given}: not audio by their endings, so passed over: {others}', err=True)
+        if len(found) > 1 and (others := Path(given).is_dir() and passed_over(given)):
+            typer.echo(f'{given}: not audio by their endings, so passed over: {others}', err=True)
         return found
-    except AudioError as e: return [e if e.file is not None else AudioError(e.problem, given, e.value, e.remedy)]
+    except AudioError as e:
+        return [e if e.file is not None else AudioError(e.problem, given, e.value, e.remedy)]
+
 
 @contextmanager
 def _notes():
     "Writes what had to be done to read a file (`AudioNote`) as lines of their own."
     from speaker_vgg_cct.data.audio import AudioNote
+
     with warnings.catch_warnings():
         show = warnings.showwarning
-        def tell(note, kind, *args, **more): typer.echo(f'note: {note}', err=True) if issubclass(kind, AudioNote) else show(note, kind, *args, **more)
+
+        def tell(note, kind, *args, **more):
+            typer.echo(f'note: {note}', err=True) if issubclass(kind, AudioNote) else show(
+                note, kind, *args, **more
+            )
+
         warnings.simplefilter('always', AudioNote)
         warnings.showwarning = tell
         yield
 
 # %% ../../nbs/cli/10_inference.ipynb #848c27cc
-def _told(row, form, classes): # a row as a line
-    if form == 'json': return json.dumps(row, ensure_ascii=False)
+def _told(row, form, classes):  # a row as a line
+    if form == 'json':
+        return json.dumps(row, ensure_ascii=False)
     if form == 'csv':
-        text = io.StringIO(); csv.DictWriter(text, _columns(classes), restval='', lineterminator='').writerow({k: v for k, v in row.items() if k in _columns(classes)})
+        text = io.StringIO()
+        csv.DictWriter(text, _columns(classes), restval='', lineterminator='').writerow(
+            {k: v for k, v in row.items() if k in _columns(classes)}
+        )
         return text.getvalue()
     name = Path(row['source']).name[-40:]
-    if 'error' in row: return f'{name:<40}  error: {row["error"]}'
-    return f"{name:<40}  {row['label'] + '?'*row['reject']:<10} {100*row['confidence']:3.0f} %  {row['seconds']:7.1f} s  " + '  '.join(f'{c} {100*row[f"p_{c}"]:.0f}' for c in classes)
+    if 'error' in row:
+        return f'{name:<40}  error: {row["error"]}'
+    return (
+        f"{name:<40}  {row['label'] + '?' * row['reject']:<10} {100 * row['confidence']:3.0f} %  {row['seconds']:7.1f} s  "
+        + '  '.join(f'{c} {100 * row[f"p_{c}"]:.0f}' for c in classes)
+    )
 
-def _columns(classes): return ['source', 'seconds', 'label', 'confidence', 'reject', *(f'p_{c}' for c in classes), 'error']
+
+def _columns(classes):
+    return [
+        'source',
+        'seconds',
+        'label',
+        'confidence',
+        'reject',
+        *(f'p_{c}' for c in classes),
+        'error',
+    ]
+
 
 @verb
 def predict(
-    files:Annotated[list[str], typer.Argument(help='Files, folders or patterns; - is standard input')],
-    model:Model = None,
-    as_json:Annotated[bool, typer.Option('--json', help='Write a line of JSON for each clip')] = False,
-    as_csv:Annotated[bool, typer.Option('--csv', help='Write CSV')] = False,
-    enrol:Enrol = None,
-    runtime:Annotated[str, typer.Option(help='onnx, torch or auto (onnx on a CPU, where it is faster)', rich_help_panel=SELDOM)] = 'auto',
-    batch:Annotated[int, typer.Option(min=1, help='Clips computed at a time', rich_help_panel=SELDOM)] = 16,
-    device:Device = 'cpu',
+    files: Annotated[
+        list[str], typer.Argument(help='Files, folders or patterns; - is standard input')
+    ],
+    model: Model = None,
+    as_json: Annotated[
+        bool, typer.Option('--json', help='Write a line of JSON for each clip')
+    ] = False,
+    as_csv: Annotated[bool, typer.Option('--csv', help='Write CSV')] = False,
+    enrol: Enrol = None,
+    runtime: Annotated[
+        str,
+        typer.Option(
+            help='onnx, torch or auto (onnx on a CPU, where it is faster)', rich_help_panel=SELDOM
+        ),
+    ] = 'auto',
+    batch: Annotated[
+        int, typer.Option(min=1, help='Clips computed at a time', rich_help_panel=SELDOM)
+    ] = 16,
+    device: Device = 'cpu',
 ):
     """Predict the emotion of clips.
 
     A `?` marks a clip that the model rejects: its confidence is below the calibrated threshold.
 
     Example: `speaker-vgg-cct predict clip.wav calls/ -m model.svc --json`"""
-    if as_json and as_csv: raise ConfigError('--json and --csv exclude each other', remedy='Give one of the two')
+    if as_json and as_csv:
+        raise ConfigError('--json and --csv exclude each other', remedy='Give one of the two')
     form = 'json' if as_json else 'csv' if as_csv else 'table'
     hear = recogniser(model, device, runtime, enrol)
     found, bad = [], 0
-    for f in files: found += _sources(f)
-    if form == 'csv': typer.echo(','.join(_columns(hear.classes)))
-    clips = [f for f in found if not isinstance(f, AudioError)]; answers = iter(tqdm(hear.each(clips, batch=batch), total=len(clips), unit='clip', disable=len(clips) < 20))
+    for f in files:
+        found += _sources(f)
+    if form == 'csv':
+        typer.echo(','.join(_columns(hear.classes)))
+    clips = [f for f in found if not isinstance(f, AudioError)]
+    answers = iter(
+        tqdm(hear.each(clips, batch=batch), total=len(clips), unit='clip', disable=len(clips) < 20)
+    )
     for f in found:
-        with _notes(): answer = f if isinstance(f, AudioError) else next(answers)
-        is_bad = isinstance(answer, AudioError); bad += is_bad
+        with _notes():
+            answer = f if isinstance(f, AudioError) else next(answers)
+        is_bad = isinstance(answer, AudioError)
+        bad += is_bad
         row = dict(source=str(answer.file), error=answer.said) if is_bad else answer.row()
         typer.echo(_told(row, form, hear.classes))
-    if bad: typer.echo(f'{bad} of {len(found)} could not be used', err=True); raise typer.Exit(1)
+    if bad:
+        typer.echo(f'{bad} of {len(found)} could not be used', err=True)
+        raise typer.Exit(1)
 
 # %% ../../nbs/cli/10_inference.ipynb #aab4ac8f
 @verb
 def listen(
-    file:Annotated[Optional[Path], typer.Option(help='A file in place of the microphone')] = None,
-    model:Model = None, enrol:Enrol = None,
-    window:Annotated[float, typer.Option(help='Seconds of sound for each answer')] = 3.0,
-    hop:Annotated[float, typer.Option(help='Seconds between answers')] = .5,
-    smooth:Annotated[float, typer.Option(help='Weight of earlier answers, 0 to 1')] = .5,
-    device_in:Annotated[Optional[str], typer.Option(help='Name or number of the microphone')] = None,
-    lines:Annotated[bool, typer.Option(help='Write a line for each answer')] = False,
+    file: Annotated[Path | None, typer.Option(help='A file in place of the microphone')] = None,
+    model: Model = None,
+    enrol: Enrol = None,
+    window: Annotated[float, typer.Option(help='Seconds of sound for each answer')] = 3.0,
+    hop: Annotated[float, typer.Option(help='Seconds between answers')] = 0.5,
+    smooth: Annotated[float, typer.Option(help='Weight of earlier answers, 0 to 1')] = 0.5,
+    device_in: Annotated[str | None, typer.Option(help='Name or number of the microphone')] = None,
+    lines: Annotated[bool, typer.Option(help='Write a line for each answer')] = False,
 ):
     """Show the emotion of live sound from a microphone.
 
@@ -112,21 +187,37 @@ def listen(
 
     Example: `speaker-vgg-cct listen --file clip.wav -m model.svc`"""
     from speaker_vgg_cct.inference import streaming as live
+
     hear, moment = recogniser(model, enrol=enrol), None
-    blocks = live.file_blocks(file, speed=1) if file else live.microphone_blocks(int(device_in) if device_in and device_in.isdigit() else device_in)
+    blocks = (
+        live.file_blocks(file, speed=1)
+        if file
+        else live.microphone_blocks(
+            int(device_in) if device_in and device_in.isdigit() else device_in
+        )
+    )
     try:
-        for moment in live.listen(hear, blocks, window, hop, smooth): typer.echo(moment.line() if lines else f'\r{moment.line()}', nl=lines)
-    except KeyboardInterrupt: pass
-    if not lines: typer.echo()
-    if moment: typer.echo(f'{moment.at:.1f} s heard, {moment.dropped} windows dropped', err=True)
+        for moment in live.listen(hear, blocks, window, hop, smooth):
+            typer.echo(moment.line() if lines else f'\r{moment.line()}', nl=lines)
+    except KeyboardInterrupt:
+        pass
+    if not lines:
+        typer.echo()
+    if moment:
+        typer.echo(f'{moment.at:.1f} s heard, {moment.dropped} windows dropped', err=True)
 
 # %% ../../nbs/cli/10_inference.ipynb #c421c0ad
 @verb
 def demo(
-    model:Model = None, enrol:Enrol = None,
-    host:Annotated[str, typer.Option(help='Address to serve; any but 127.0.0.1 opens the page to others')] = '127.0.0.1',
-    port:Annotated[Optional[int], typer.Option(min=1, max=65535, help='Default: the first free one from 7860')] = None,
-    device:Device = 'cpu',
+    model: Model = None,
+    enrol: Enrol = None,
+    host: Annotated[
+        str, typer.Option(help='Address to serve; any but 127.0.0.1 opens the page to others')
+    ] = '127.0.0.1',
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help='Default: the first free one from 7860')
+    ] = None,
+    device: Device = 'cpu',
 ):
     """Open a page in the browser to try a model.
 
@@ -134,7 +225,11 @@ def demo(
 
     Example: `speaker-vgg-cct demo -m model.svc`"""
     import tempfile
+
     from speaker_vgg_cct.apps.demo import check_host, make_page, serve, write_examples
+
     check_host(host)
-    hear = recogniser(model, device, 'torch', enrol) # the page looks into the network
-    with tempfile.TemporaryDirectory() as folder: examples = write_examples(folder, hear.classes); serve(make_page(hear, examples), host, port, examples=examples)
+    hear = recogniser(model, device, 'torch', enrol)  # the page looks into the network
+    with tempfile.TemporaryDirectory() as folder:
+        examples = write_examples(folder, hear.classes)
+        serve(make_page(hear, examples), host, port, examples=examples)

@@ -11,257 +11,512 @@ __all__ = ['CorporaDir', 'Words', 'PRESETS', 'Given', 'Out', 'Jobs', 'Backend', 
            'robustness']
 
 # %% ../../nbs/cli/20_verbs.ipynb #84c6eb68
-import inspect, re, shlex, shutil, sys, tempfile
+import inspect
+import re
+import shlex
+import shutil
+import sys
+import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from fastcore.docments import docments
 from tqdm import tqdm
 
-from ..config import FILES, Config, kinds, weights_path
-from ..core import ConfigError, CorpusError, SVCError, StoreError, atomic, choose, digest, hash_file, in_parallel, project_root, this_program, write_text
 from .app import SELDOM, VERBS, app, verb
 from .inference import Device
+from ..config import FILES, Config, kinds, weights_path
+from speaker_vgg_cct.core import (
+    ConfigError,
+    CorpusError,
+    StoreError,
+    SVCError,
+    atomic,
+    choose,
+    digest,
+    hash_file,
+    in_parallel,
+    project_root,
+    this_program,
+    write_text,
+)
 
 # %% ../../nbs/cli/20_verbs.ipynb #7c9b977e
-def told()->str:
+def told() -> str:
     "The command as it was given, for the provenance, less where it writes, which says nothing of how."
     return _without_places(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
 
-def _without_places(command): return re.sub(r" --(out|results|site)[ =]('[^']*'|\S+)", '', command)
+
+def _without_places(command):
+    return re.sub(r" --(out|results|site)[ =]('[^']*'|\S+)", '', command)
+
 
 # the options that several verbs share
 CorporaDir = Annotated[Path, typer.Option('--corpora', help='Folder of corpora, one folder each')]
-Words = Annotated[Optional[Path], typer.Option('--labels', help='YAML file of label words: `word: emotion`, or `word: null` to leave clips out')]
-PRESETS = 'quick, small, cpu, light, campplus, campplus_adapted, live, paper' # of configs/, as help tells them
+Words = Annotated[
+    Path | None,
+    typer.Option(
+        '--labels',
+        help='YAML file of label words: `word: emotion`, or `word: null` to leave clips out',
+    ),
+]
+PRESETS = 'quick, small, cpu, light, campplus, campplus_adapted, live, paper'  # of configs/, as help tells them
 Given = Annotated[str, typer.Option('--preset', help=f'{PRESETS}, or a YAML file')]
 Out = Annotated[Path, typer.Option(help='Folder for all output')]
 Jobs = Annotated[int, typer.Option(help='Processes; -1: one a core', rich_help_panel=SELDOM)]
-Backend = Annotated[Optional[str], typer.Option(help='dask or ray: compute on a running cluster', rich_help_panel=SELDOM)]
-Address = Annotated[Optional[str], typer.Option(help='Dask scheduler (or its scheduler file) or Ray head', rich_help_panel=SELDOM)]
+Backend = Annotated[
+    str | None,
+    typer.Option(help='dask or ray: compute on a running cluster', rich_help_panel=SELDOM),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help='Dask scheduler (or its scheduler file) or Ray head', rich_help_panel=SELDOM),
+]
+
 
 @contextmanager
 def elsewhere(backend, address, read, written):
     "Inside the block the work is done by a cluster if one is named; yields how the cells of a grid are gone through: `map` here, each with all cores, or `in_parallel` there."
     from speaker_vgg_cct.parallel import on_cluster
+
     with on_cluster(backend, address, read, written) as cluster:
-        if cluster: typer.echo(f'{backend} at {address}: {cluster.workers} tasks at a time', err=True)
+        if cluster:
+            typer.echo(f'{backend} at {address}: {cluster.workers} tasks at a time', err=True)
         yield in_parallel if cluster else map
-        if cluster and cluster.again and (n := cluster.again()): typer.echo(f'{n} tasks were on workers that were lost, and were run again', err=True)
+        if cluster and cluster.again and (n := cluster.again()):
+            typer.echo(f'{n} tasks were on workers that were lost, and were run again', err=True)
+
 
 def _manifest(corpora, out, jobs, labels=None, aloud=True):
     "The manifest and the report, which is written beside it and told in a line; also and above all where no clip is left."
     from speaker_vgg_cct.data.corpora import read_corpora
-    file = out/'integrity.csv'
+
+    file = out / 'integrity.csv'
+
     def write(report):
-        with atomic(file) as t: report.to_csv(t, index=False)
-    try: table, report = read_corpora(corpora, jobs=jobs, cache=out/'clips.csv', labels=labels)
+        with atomic(file) as t:
+            report.to_csv(t, index=False)
+
+    try:
+        table, report = read_corpora(corpora, jobs=jobs, cache=out / 'clips.csv', labels=labels)
     except SVCError as e:
-        if getattr(e, 'report', None) is None: raise
+        if getattr(e, 'report', None) is None:
+            raise
         write(e.report)
-        raise type(e)(e.problem, e.file, e.value, f'{e.remedy}. Every file and its problem: {file}') from None
+        raise type(e)(
+            e.problem, e.file, e.value, f'{e.remedy}. Every file and its problem: {file}'
+        ) from None
     write(report)
     counts = report.problem[report.left_out].value_counts()
     if aloud and len(counts):
         told = ', '.join(f'{p}: {n}' for p, n in counts.items())
-        typer.echo(f'left out: {told}; see {file}, or `speaker-vgg-cct corpora {shlex.quote(str(corpora))}`', err=True)
+        typer.echo(
+            f'left out: {told}; see {file}, or `speaker-vgg-cct corpora {shlex.quote(str(corpora))}`',
+            err=True,
+        )
     return table, report
+
 
 def _marked(corpora, out, task, jobs, labels=None, table_in=None):
     "The manifest with what is one recording marked, for a split; recordings under several names are listed in a table and told."
-    from speaker_vgg_cct.training.leakage import mark_recordings
     from speaker_vgg_cct.data.split import shared_recordings
-    table = mark_recordings(_manifest(corpora, out, jobs, labels)[0], out/'features', task, jobs)
+    from speaker_vgg_cct.training.leakage import mark_recordings
+
+    table = mark_recordings(_manifest(corpora, out, jobs, labels)[0], out / 'features', task, jobs)
     shared = shared_recordings(table)
-    file = Path(table_in or out)/'shared_recordings.csv'
+    file = Path(table_in or out) / 'shared_recordings.csv'
     with atomic(file) as t:
-        shared.assign(clips=shared.clips.map(' = '.join), speakers=shared.speakers.map(', '.join)).to_csv(t, index=False)
-    if len(shared): typer.echo(f'{len(shared)} recording{"s"*(len(shared) > 1)} under several names, such as {" = ".join(shared.clips[0])}; no two parts of a split share one ({file})', err=True)
+        shared.assign(
+            clips=shared.clips.map(' = '.join), speakers=shared.speakers.map(', '.join)
+        ).to_csv(t, index=False)
+    if len(shared):
+        typer.echo(
+            f'{len(shared)} recording{"s" * (len(shared) > 1)} under several names, such as {" = ".join(shared.clips[0])}; no two parts of a split share one ({file})',
+            err=True,
+        )
     return table
 
 # %% ../../nbs/cli/20_verbs.ipynb #ab9a8d22
 @verb
 def corpora(
-    folder:Annotated[Optional[Path], typer.Argument(metavar='CORPORA', help='Folder of corpora, or one corpus', show_default='datasets')] = None,
-    corpora:Annotated[Optional[Path], typer.Option(help='The same, as an option')] = None,
-    labels:Words = None, out:Out = Path('output'),
-    synthetic:Annotated[bool, typer.Option('--synthetic', help='Build the synthetic corpora there first')] = False,
-    manifest:Annotated[Optional[Path], typer.Option(help='File of the manifest, .csv or .parquet', show_default='OUT/manifest.csv', rich_help_panel=SELDOM)] = None,
-    seed:Annotated[int, typer.Option(help='Seed of the synthetic corpora', rich_help_panel=SELDOM)] = 0,
-    jobs:Jobs = -1,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar='CORPORA', help='Folder of corpora, or one corpus', show_default='datasets'
+        ),
+    ] = None,
+    corpora: Annotated[Path | None, typer.Option(help='The same, as an option')] = None,
+    labels: Words = None,
+    out: Out = Path('output'),
+    synthetic: Annotated[
+        bool, typer.Option('--synthetic', help='Build the synthetic corpora there first')
+    ] = False,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            help='File of the manifest, .csv or .parquet',
+            show_default='OUT/manifest.csv',
+            rich_help_panel=SELDOM,
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help='Seed of the synthetic corpora', rich_help_panel=SELDOM)
+    ] = 0,
+    jobs: Jobs = -1,
 ):
     """Read folders of speech; report every clip with a problem.
 
     Example: `speaker-vgg-cct corpora datasets --synthetic`"""
     from speaker_vgg_cct.data.corpora import explain, label_counts, save_manifest
     from speaker_vgg_cct.data.synthetic import build
-    if folder and corpora and folder != corpora: raise ConfigError('two folders of corpora are given', value=f'{folder}, {corpora}', remedy='Give one')
+
+    if folder and corpora and folder != corpora:
+        raise ConfigError(
+            'two folders of corpora are given', value=f'{folder}, {corpora}', remedy='Give one'
+        )
     at = folder or corpora or Path('datasets')
-    if synthetic: build(at, seed=seed, jobs=jobs)
+    if synthetic:
+        build(at, seed=seed, jobs=jobs)
     table, report = _manifest(at, out, jobs, labels, aloud=False)
-    save_manifest(table, manifest or out/'manifest.csv')
+    save_manifest(table, manifest or out / 'manifest.csv')
     typer.echo(label_counts(table).to_string())
-    typer.echo(f'{len(table)} clips in {manifest or out/"manifest.csv"}; {len(report)} lines on problems in {out/"integrity.csv"}')
-    if len(report): typer.echo(report.groupby(['corpus', 'problem']).size().rename('clips').to_string())
-    for line in explain(report, at): typer.echo(line)
+    typer.echo(
+        f'{len(table)} clips in {manifest or out / "manifest.csv"}; {len(report)} lines on problems in {out / "integrity.csv"}'
+    )
+    if len(report):
+        typer.echo(report.groupby(['corpus', 'problem']).size().rename('clips').to_string())
+    for line in explain(report, at):
+        typer.echo(line)
 
 # %% ../../nbs/cli/20_verbs.ipynb #07e614bc
 @verb
 def spectrograms(
-    corpora:CorporaDir = Path('datasets'), labels:Words = None,
-    augmentation:Annotated[str, typer.Option(help='Kinds or a group: loud, noise, speed, pitch, shift, norm, mask, maskfreq; time_aug, freq_aug, time_freq_aug, no_aug')] = 'time_freq_aug',
-    pictures_dir:Annotated[Optional[Path], typer.Option(help='Folder of the pictures', show_default='CORPORA')] = None,
-    overwrite:Annotated[bool, typer.Option('--overwrite', help='Write existing pictures again')] = False,
-    out:Out = Path('output'),
-    spectrogram:Annotated[bool, typer.Option(help='Pictures in the magma colour map, in <CORPUS>_img', rich_help_panel=SELDOM)] = True,
-    colored_spectrogram:Annotated[bool, typer.Option(help='Pictures in the jet colour map, in <CORPUS>_imgcolored', rich_help_panel=SELDOM)] = False,
-    window:Annotated[str, typer.Option(help='hamm or hann', rich_help_panel=SELDOM)] = 'hamm',
-    layout:Annotated[str, typer.Option(help='mel, or reference (its warped frequency axis)', rich_help_panel=SELDOM)] = 'reference',
-    size:Annotated[int, typer.Option(help='Pixels of a side', rich_help_panel=SELDOM)] = 288,
-    seed:Annotated[int, typer.Option(help='Seed of the augmentations', rich_help_panel=SELDOM)] = 0,
-    jobs:Jobs = -1, backend:Backend = None, address:Address = None,
+    corpora: CorporaDir = Path('datasets'),
+    labels: Words = None,
+    augmentation: Annotated[
+        str,
+        typer.Option(
+            help='Kinds or a group: loud, noise, speed, pitch, shift, norm, mask, maskfreq; time_aug, freq_aug, time_freq_aug, no_aug'
+        ),
+    ] = 'time_freq_aug',
+    pictures_dir: Annotated[
+        Path | None, typer.Option(help='Folder of the pictures', show_default='CORPORA')
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option('--overwrite', help='Write existing pictures again')
+    ] = False,
+    out: Out = Path('output'),
+    spectrogram: Annotated[
+        bool,
+        typer.Option(
+            help='Pictures in the magma colour map, in <CORPUS>_img', rich_help_panel=SELDOM
+        ),
+    ] = True,
+    colored_spectrogram: Annotated[
+        bool,
+        typer.Option(
+            help='Pictures in the jet colour map, in <CORPUS>_imgcolored', rich_help_panel=SELDOM
+        ),
+    ] = False,
+    window: Annotated[str, typer.Option(help='hamm or hann', rich_help_panel=SELDOM)] = 'hamm',
+    layout: Annotated[
+        str,
+        typer.Option(help='mel, or reference (its warped frequency axis)', rich_help_panel=SELDOM),
+    ] = 'reference',
+    size: Annotated[int, typer.Option(help='Pixels of a side', rich_help_panel=SELDOM)] = 288,
+    seed: Annotated[
+        int, typer.Option(help='Seed of the augmentations', rich_help_panel=SELDOM)
+    ] = 0,
+    jobs: Jobs = -1,
+    backend: Backend = None,
+    address: Address = None,
 ):
     """Write spectrograms, plain and augmented, as JPEG files.
 
     Example: `speaker-vgg-cct spectrograms --corpora datasets --augmentation mask,maskfreq`"""
     from speaker_vgg_cct.config import parse_augmentations
     from speaker_vgg_cct.features.spectrogram import PictureParams
+
     kinds = parse_augmentations(augmentation)
     maps = [m for m, wanted in (('magma', spectrogram), ('jet', colored_spectrogram)) if wanted]
-    if not maps: raise ConfigError('no pictures are asked for', value='--no-spectrogram', remedy='Add --colored-spectrogram')
-    PictureParams(window=window, layout=layout, size=size) # refuses wrong values before hours of work
+    if not maps:
+        raise ConfigError(
+            'no pictures are asked for',
+            value='--no-spectrogram',
+            remedy='Add --colored-spectrogram',
+        )
+    PictureParams(
+        window=window, layout=layout, size=size
+    )  # refuses wrong values before hours of work
     root = pictures_dir or corpora
-    write = partial(_write_pictures, root=root, maps=maps, kinds=kinds, window=window, layout=layout, size=size, seed=seed, overwrite=overwrite)
+    write = partial(
+        _write_pictures,
+        root=root,
+        maps=maps,
+        kinds=kinds,
+        window=window,
+        layout=layout,
+        size=size,
+        seed=seed,
+        overwrite=overwrite,
+    )
     with elsewhere(backend, address, [corpora], [root]):
         table, _ = _manifest(corpora, out, jobs, labels)
-        made = sum(tqdm(in_parallel(write, table.to_dict('records'), jobs), total=len(table), unit='clip', desc='pictures'))
+        made = sum(
+            tqdm(
+                in_parallel(write, table.to_dict('records'), jobs),
+                total=len(table),
+                unit='clip',
+                desc='pictures',
+            )
+        )
     typer.echo(f'{made} pictures written below {root}')
 
-def _write_pictures(row, root, maps, kinds, window, layout, size, seed, overwrite)->int:
+
+def _write_pictures(row, root, maps, kinds, window, layout, size, seed, overwrite) -> int:
     "The picture files of one clip; those that are there stay unless `overwrite`."
     from PIL import Image
+
     from speaker_vgg_cct.data.audio import load_audio
+    from speaker_vgg_cct.data.waveform import prepare_waveform
     from speaker_vgg_cct.features.augment import augmented_log_mel
     from speaker_vgg_cct.features.spectrogram import log_mel, picture, trim_silence
-    from speaker_vgg_cct.data.waveform import prepare_waveform
+
     name, made, y = Path(row['path']).stem, 0, None
     for cmap in maps:
         suffix = '' if cmap == 'magma' else 'colored'
         for kind in ('', *kinds):
-            folder = root/row['corpus']/(f'{row["corpus"]}_augmented{suffix}' if kind else f'{row["corpus"]}_img{suffix}')
-            file = folder/(f'{name}_{kind}.jpeg' if kind else f'{name}.jpeg')
-            if file.exists() and not overwrite: continue
-            if y is None: y = trim_silence(prepare_waveform(load_audio(row['path']), row['path']))
-            db = augmented_log_mel(y, kind, seed=seed, clip=row['clip'], window=window) if kind else log_mel(y, window)
-            with atomic(file) as t: Image.fromarray(picture(db, layout, cmap, size)).save(t, 'JPEG', quality=75)
+            folder = (
+                root
+                / row['corpus']
+                / (f'{row["corpus"]}_augmented{suffix}' if kind else f'{row["corpus"]}_img{suffix}')
+            )
+            file = folder / (f'{name}_{kind}.jpeg' if kind else f'{name}.jpeg')
+            if file.exists() and not overwrite:
+                continue
+            if y is None:
+                y = trim_silence(prepare_waveform(load_audio(row['path']), row['path']))
+            db = (
+                augmented_log_mel(y, kind, seed=seed, clip=row['clip'], window=window)
+                if kind
+                else log_mel(y, window)
+            )
+            with atomic(file) as t:
+                Image.fromarray(picture(db, layout, cmap, size)).save(t, 'JPEG', quality=75)
             made += 1
     return made
 
 # %% ../../nbs/cli/20_verbs.ipynb #475ef29f
 @verb
 def embeddings(
-    corpora:CorporaDir = Path('datasets'), labels:Words = None,
-    encoder:Annotated[str, typer.Option(help='resemblyzer, resemblyzer_layers, campplus, vggvox or functionals')] = 'resemblyzer',
-    weights:Annotated[Optional[Path], typer.Option('--weights', help='File of the encoder\'s weights, if it needs one')] = None,
-    out:Out = Path('output'),
-    output_pca_model:Annotated[Optional[Path], typer.Option(help='Fit the projection and write it here (.npz)')] = None,
-    split:Annotated[Optional[Path], typer.Option(help='Folder of a split: fit on its training clips; without it on all clips, which is transductive')] = None,
-    save_2d_embed_compare:Annotated[bool, typer.Option('--save-2d-embed-compare', help='Draw the voices of each corpus, in OUT/PCA_subjects_embedding_plot.png')] = False,
-    n_components:Annotated[Optional[int], typer.Option(help='Principal components', show_default='as many as data and width allow', rich_help_panel=SELDOM)] = None,
-    width:Annotated[int, typer.Option(help='Width of the model that the projection is for', rich_help_panel=SELDOM)] = 384,
-    method:Annotated[str, typer.Option(help='Of the drawing: mds or tsne', rich_help_panel=SELDOM)] = 'mds',
-    jobs:Jobs = -1, backend:Backend = None, address:Address = None,
+    corpora: CorporaDir = Path('datasets'),
+    labels: Words = None,
+    encoder: Annotated[
+        str, typer.Option(help='resemblyzer, resemblyzer_layers, campplus, vggvox or functionals')
+    ] = 'resemblyzer',
+    weights: Annotated[
+        Path | None,
+        typer.Option('--weights', help='File of the encoder\'s weights, if it needs one'),
+    ] = None,
+    out: Out = Path('output'),
+    output_pca_model: Annotated[
+        Path | None, typer.Option(help='Fit the projection and write it here (.npz)')
+    ] = None,
+    split: Annotated[
+        Path | None,
+        typer.Option(
+            help='Folder of a split: fit on its training clips; without it on all clips, which is transductive'
+        ),
+    ] = None,
+    save_2d_embed_compare: Annotated[
+        bool,
+        typer.Option(
+            '--save-2d-embed-compare',
+            help='Draw the voices of each corpus, in OUT/PCA_subjects_embedding_plot.png',
+        ),
+    ] = False,
+    n_components: Annotated[
+        int | None,
+        typer.Option(
+            help='Principal components',
+            show_default='as many as data and width allow',
+            rich_help_panel=SELDOM,
+        ),
+    ] = None,
+    width: Annotated[
+        int,
+        typer.Option(help='Width of the model that the projection is for', rich_help_panel=SELDOM),
+    ] = 384,
+    method: Annotated[
+        str, typer.Option(help='Of the drawing: mds or tsne', rich_help_panel=SELDOM)
+    ] = 'mds',
+    jobs: Jobs = -1,
+    backend: Backend = None,
+    address: Address = None,
 ):
     """Compute speaker embeddings and a map of voices.
 
     Example: `speaker-vgg-cct embeddings --corpora datasets --save-2d-embed-compare`"""
-    from speaker_vgg_cct.training.dataset import store_voices
-    from speaker_vgg_cct.encoders.speaker import fit_speaker_pca, plot_voices, save_speaker_pca, voice_map
     from speaker_vgg_cct.data.split import load_split
+    from speaker_vgg_cct.encoders.speaker import (
+        fit_speaker_pca,
+        plot_voices,
+        save_speaker_pca,
+        voice_map,
+    )
+    from speaker_vgg_cct.training.dataset import store_voices
+
     with elsewhere(backend, address, [corpora, *([weights] if weights else [])], []):
         table, _ = _manifest(corpora, out, jobs, labels)
-        store = store_voices(table, out/'features', encoder, weights, jobs); x = store[table.sha256]
+        store = store_voices(table, out / 'features', encoder, weights, jobs)
+        x = store[table.sha256]
     typer.echo(f'{len(table)} embeddings of {x.shape[1]} numbers in {store.folder}')
     if output_pca_model:
         s = load_split(split) if split else None
         fit = table['clip'].isin(s[s.part == 'train']['clip'] if split else table['clip'])
-        pca = fit_speaker_pca(x[fit], table['clip'][fit], width, n_components, 'train' if split else 'all')
+        pca = fit_speaker_pca(
+            x[fit], table['clip'][fit], width, n_components, 'train' if split else 'all'
+        )
         save_speaker_pca(pca, output_pca_model)
-        typer.echo(f'{len(pca.components)} components fitted on {fit.sum()} clips ({pca.setting}) in {output_pca_model}')
+        typer.echo(
+            f'{len(pca.components)} components fitted on {fit.sum()} clips ({pca.setting}) in {output_pca_model}'
+        )
     if save_2d_embed_compare:
-        with atomic(out/'PCA_subjects_embedding_plot.png') as t: plot_voices(voice_map(x, table, method)).savefig(t)
-        typer.echo(f'voices drawn in {out/"PCA_subjects_embedding_plot.png"}')
+        with atomic(out / 'PCA_subjects_embedding_plot.png') as t:
+            plot_voices(voice_map(x, table, method)).savefig(t)
+        typer.echo(f'voices drawn in {out / "PCA_subjects_embedding_plot.png"}')
 
 # %% ../../nbs/cli/20_verbs.ipynb #451585eb
 def _corpus_names(corpora):
     "The names of the corpora in a folder, or of the synthetic ones; no audio is read."
     from speaker_vgg_cct.data.corpora import find_corpora
     from speaker_vgg_cct.data.synthetic import RECORDINGS
+
     return sorted(find_corpora(Path(corpora).expanduser())) if corpora else sorted(RECORDINGS)
+
 
 def _named_corpora(names, corpora, what, everything='all'):
     "The corpora that an option names, divided by commas; raises `ConfigError` for one that is not there."
     known = _corpus_names(corpora)
-    if names == everything: return known
+    if names == everything:
+        return known
     return [choose(c.strip(), known, f'{what} corpus', file=corpora) for c in names.split(',')]
+
 
 def check_split_options(task, augmentation, balance, validation):
     "Raises an error for options that `split.make_split` would refuse."
     from speaker_vgg_cct.config import parse_augmentations
     from speaker_vgg_cct.core import get_task
     from speaker_vgg_cct.data.split import BALANCES, check_share
+
     get_task(task)
     parse_augmentations(augmentation)
     choose(balance, BALANCES, 'balance')
     check_share(validation)
 
+
 @verb
 def split(
-    test_corpus:Annotated[str, typer.Option(help='The corpus to hold out; none: all corpora train')],
-    corpora:CorporaDir = Path('datasets'), labels:Words = None,
-    task:Annotated[str, typer.Option(help='4 (anger, happy, neutral, sad), 3 (neutral, positive, negative) or all')] = '4',
-    train_corpora:Annotated[str, typer.Option(help='all others, or names divided by commas')] = 'all',
-    augmentation:Annotated[str, typer.Option(help='no_aug, time_aug, freq_aug, time_freq_aug, or kinds divided by commas')] = 'no_aug',
-    balance:Annotated[str, typer.Option(help='no_balanced, undersampling or balanced_aug')] = 'undersampling',
-    validation:Annotated[float, typer.Option(help='Share of the training speakers that validates')] = 0.25,
-    seed:Annotated[int, typer.Option(help='Seed of all draws')] = 0,
-    data_dir:Annotated[Path, typer.Option(help='Folder above <TEST_CORPUS>/<n>_classes/…')] = Path('data'),
-    out:Out = Path('output'), jobs:Jobs = -1,
+    test_corpus: Annotated[
+        str, typer.Option(help='The corpus to hold out; none: all corpora train')
+    ],
+    corpora: CorporaDir = Path('datasets'),
+    labels: Words = None,
+    task: Annotated[
+        str,
+        typer.Option(help='4 (anger, happy, neutral, sad), 3 (neutral, positive, negative) or all'),
+    ] = '4',
+    train_corpora: Annotated[
+        str, typer.Option(help='all others, or names divided by commas')
+    ] = 'all',
+    augmentation: Annotated[
+        str,
+        typer.Option(help='no_aug, time_aug, freq_aug, time_freq_aug, or kinds divided by commas'),
+    ] = 'no_aug',
+    balance: Annotated[
+        str, typer.Option(help='no_balanced, undersampling or balanced_aug')
+    ] = 'undersampling',
+    validation: Annotated[
+        float, typer.Option(help='Share of the training speakers that validates')
+    ] = 0.25,
+    seed: Annotated[int, typer.Option(help='Seed of all draws')] = 0,
+    data_dir: Annotated[Path, typer.Option(help='Folder above <TEST_CORPUS>/<n>_classes/…')] = Path(
+        'data'
+    ),
+    out: Out = Path('output'),
+    jobs: Jobs = -1,
 ):
     """Hold one corpus out for test; speakers of the others validate.
 
     Example: `speaker-vgg-cct split --corpora datasets --test-corpus EMOVO`"""
     import pandas as pd
-    from speaker_vgg_cct.training.leakage import check, full_audit
+
     from speaker_vgg_cct.data.corpora import save_manifest
-    from speaker_vgg_cct.training.dataset import speakers_of
     from speaker_vgg_cct.data.split import describe_shared, make_split, save_split, split_notes
+    from speaker_vgg_cct.training.dataset import speakers_of
+    from speaker_vgg_cct.training.leakage import check, full_audit
+
     check_split_options(task, augmentation, balance, validation)
-    with suppress(CorpusError): # reading the corpora reports what is wrong with them
-        if test_corpus != 'none': _named_corpora(test_corpus, corpora, 'test')
-        if train_corpora != 'all': _named_corpora(train_corpora, corpora, 'training')
-    names = train_corpora if train_corpora == 'all' else [c.strip() for c in train_corpora.split(',')]
+    with suppress(CorpusError):  # reading the corpora reports what is wrong with them
+        if test_corpus != 'none':
+            _named_corpora(test_corpus, corpora, 'test')
+        if train_corpora != 'all':
+            _named_corpora(train_corpora, corpora, 'training')
+    names = (
+        train_corpora if train_corpora == 'all' else [c.strip() for c in train_corpora.split(',')]
+    )
     table = _marked(corpora, out, task, jobs, labels)
-    s = make_split(table, None if test_corpus == 'none' else test_corpus, task, names, validation, augmentation, balance, seed)
-    shared = check(full_audit(s, table, out/'features', jobs=jobs)) # before anything is written
-    folder = save_split(s, table, data_dir); save_manifest(speakers_of(s, table), folder/'manifest.csv')
-    typer.echo(pd.crosstab(s.part, s.label)[s.attrs['classes']].reindex(['train', 'validation', 'test']).dropna().astype(int).to_string())
-    typer.echo('shared between parts:\n' + shared.pivot(index='parts', columns='check', values='shared').to_string())
-    for note in split_notes(s, table): typer.echo(note)
-    if line := describe_shared(s, table): typer.echo(line)
-    typer.echo(f'validation speakers: {", ".join(s.attrs["validation_speakers"])}\nwritten to {folder}')
+    s = make_split(
+        table,
+        None if test_corpus == 'none' else test_corpus,
+        task,
+        names,
+        validation,
+        augmentation,
+        balance,
+        seed,
+    )
+    shared = check(full_audit(s, table, out / 'features', jobs=jobs))  # before anything is written
+    folder = save_split(s, table, data_dir)
+    save_manifest(speakers_of(s, table), folder / 'manifest.csv')
+    typer.echo(
+        pd.crosstab(s.part, s.label)[s.attrs['classes']]
+        .reindex(['train', 'validation', 'test'])
+        .dropna()
+        .astype(int)
+        .to_string()
+    )
+    typer.echo(
+        'shared between parts:\n'
+        + shared.pivot(index='parts', columns='check', values='shared').to_string()
+    )
+    for note in split_notes(s, table):
+        typer.echo(note)
+    if line := describe_shared(s, table):
+        typer.echo(line)
+    typer.echo(
+        f'validation speakers: {", ".join(s.attrs["validation_speakers"])}\nwritten to {folder}'
+    )
 
 # %% ../../nbs/cli/20_verbs.ipynb #5943d547
 @verb
 def export(
-    source:Annotated[Path, typer.Argument(metavar='MANIFEST_OR_SPLIT', help='A manifest (.csv or .parquet), or the folder of a split')],
-    folder:Annotated[Path, typer.Argument(metavar='FOLDER', help='Folder to write; new or empty')],
-    format:Annotated[str, typer.Option(help='audformat, nkululeko, emobox')],
-    copy:Annotated[bool, typer.Option('--copy', help='Copy the audio instead of linking to it')] = False,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar='MANIFEST_OR_SPLIT',
+            help='A manifest (.csv or .parquet), or the folder of a split',
+        ),
+    ],
+    folder: Annotated[Path, typer.Argument(metavar='FOLDER', help='Folder to write; new or empty')],
+    format: Annotated[str, typer.Option(help='audformat, nkululeko, emobox')],
+    copy: Annotated[
+        bool, typer.Option('--copy', help='Copy the audio instead of linking to it')
+    ] = False,
 ):
     """Write a manifest or split for audformat, nkululeko or EmoBox.
 
@@ -269,60 +524,137 @@ def export(
 
     Example: `speaker-vgg-cct export data/EMOVO/4_classes/no_aug/undersampling emovo --format audformat`"""
     from speaker_vgg_cct.data.corpora import load_manifest
-    from speaker_vgg_cct.data.formats import FORMATS, export as export_rows
+    from speaker_vgg_cct.data.formats import FORMATS
+    from speaker_vgg_cct.data.formats import export as export_rows
+
     choose(format, FORMATS, 'format')
-    if not source.exists(): raise ConfigError('is neither a manifest nor a split', file=source, remedy='`speaker-vgg-cct corpora` makes the first, `speaker-vgg-cct split` the second')
+    if not source.exists():
+        raise ConfigError(
+            'is neither a manifest nor a split',
+            file=source,
+            remedy='`speaker-vgg-cct corpora` makes the first, `speaker-vgg-cct split` the second',
+        )
     s, table = _split_of(source) if source.is_dir() else (None, load_manifest(source))
     corpora = export_rows(table, folder, format, s, copy)
-    if s is not None and (n := (s.augmentation != '').sum()): typer.echo(f'{n} augmented copies are left out: they are made while training, and are no files')
-    typer.echo(f'{len(table)} clips of {table.corpus.nunique()} corpora, written to {folder}\nread again with: speaker-vgg-cct corpora {shlex.quote(str(corpora))}')
+    if s is not None and (n := (s.augmentation != '').sum()):
+        typer.echo(
+            f'{n} augmented copies are left out: they are made while training, and are no files'
+        )
+    typer.echo(
+        f'{len(table)} clips of {table.corpus.nunique()} corpora, written to {folder}\nread again with: speaker-vgg-cct corpora {shlex.quote(str(corpora))}'
+    )
 
 # %% ../../nbs/cli/20_verbs.ipynb #421d8569
 PANELS = {f'{g.__doc__} (defaults where the preset has none)': g for g in Config.__bases__[::-1]}
-ABOUT = {name: about for g in PANELS.values() for name, about in docments(g).items()} # the comments beside the fields
+ABOUT = {
+    name: about for g in PANELS.values() for name, about in docments(g).items()
+}  # the comments beside the fields
+
 
 def config_option(
-    field, # of `Config`
-    panel:str, # of the help
-)->inspect.Parameter:
+    field,  # of `Config`
+    panel: str,  # of the help
+) -> inspect.Parameter:
     "A field of `Config` as a parameter of a verb."
     kind, flag = kinds(field)[0], f'--{field.name.replace("_", "-")}'
-    if kind is bool: flag = f'{flag}/--{flag[5:]}' if flag.startswith('--no-') else f'{flag}/--no-{flag[2:]}'
-    option = typer.Option(flag, help=ABOUT[field.name], show_default=str(field.default), rich_help_panel=panel, hidden=True)
-    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[Optional[kind], option])
+    if kind is bool:
+        flag = f'{flag}/--{flag[5:]}' if flag.startswith('--no-') else f'{flag}/--no-{flag[2:]}'
+    option = typer.Option(
+        flag,
+        help=ABOUT[field.name],
+        show_default=str(field.default),
+        rich_help_panel=panel,
+        hidden=True,
+    )
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, option],
+    )
 
-def _help_all(ctx:typer.Context, asked:bool):
+
+def _help_all(ctx: typer.Context, asked: bool):
     "Prints the help with the options that it usually leaves out, and the other names of options."
-    if not asked: return
+    if not asked:
+        return
     verb, others = ctx.command, ctx.command.other_names()
     more = [p for p in verb.params if getattr(p, 'hidden', False) and p.rich_help_panel]
-    for p in more: p.hidden = False
-    verb.epilog = 'Other names: ' + '; '.join(f'{", ".join(o)} for {name}' for name, o in others.items()) + '.'
-    try: typer.echo(ctx.get_help())
+    for p in more:
+        p.hidden = False
+    verb.epilog = (
+        'Other names: '
+        + '; '.join(f'{", ".join(o)} for {name}' for name, o in others.items())
+        + '.'
+    )
+    try:
+        typer.echo(ctx.get_help())
     finally:
-        for p in more: p.hidden = True
+        for p in more:
+            p.hidden = True
         verb.epilog = None
     raise typer.Exit()
 
-_more_help = inspect.Parameter('help_all', inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, typer.Option(
-    '--help-all', is_eager=True, callback=_help_all, help='Show all options: of pictures, network, training, …')])
 
-_input_size = inspect.Parameter('input_size', inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[Optional[tuple[int, int, int]],
-                                typer.Option(help='Channels, height, width: --in-chans and --img-size in one', rich_help_panel=list(PANELS)[2], hidden=True)])
+_more_help = inspect.Parameter(
+    'help_all',
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool,
+        typer.Option(
+            '--help-all',
+            is_eager=True,
+            callback=_help_all,
+            help='Show all options: of pictures, network, training, …',
+        ),
+    ],
+)
+
+_input_size = inspect.Parameter(
+    'input_size',
+    inspect.Parameter.KEYWORD_ONLY,
+    default=None,
+    annotation=Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(
+            help='Channels, height, width: --in-chans and --img-size in one',
+            rich_help_panel=list(PANELS)[2],
+            hidden=True,
+        ),
+    ],
+)
+
 
 def with_config(
-    f, # a verb with the parameter `options`
-    only=None, # names of fields; None: all
+    f,  # a verb with the parameter `options`
+    only=None,  # names of fields; None: all
 ):
     "Gives a verb one option for each field of `Config`; those that were given arrive as the dict `options`, of plain values."
     own = [p for p in inspect.signature(f).parameters.values() if p.name != 'options']
-    extra = [config_option(x, p) for p, g in PANELS.items() for x in fields(g) if x.name not in {p.name for p in own} and (only is None or x.name in only)] + [_input_size, _more_help]
+    extra = [
+        config_option(x, p)
+        for p, g in PANELS.items()
+        for x in fields(g)
+        if x.name not in {p.name for p in own} and (only is None or x.name in only)
+    ] + [_input_size, _more_help]
+
     @wraps(f)
     def run(**kwargs):
         kwargs.pop('help_all', None)
-        plain = lambda v: list(v) if isinstance(v, tuple) else v # papermill writes tuples as text
-        return f(**{p.name: kwargs.pop(p.name) for p in own}, options={k: plain(v) for k, v in kwargs.items() if v is not None})
-    run.__signature__ = inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + extra); del run.__wrapped__
+
+        def plain(v):
+            return list(v) if isinstance(v, tuple) else v  # papermill writes tuples as text
+
+        return f(
+            **{p.name: kwargs.pop(p.name) for p in own},
+            options={k: plain(v) for k, v in kwargs.items() if v is not None},
+        )
+
+    run.__signature__ = inspect.Signature(
+        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + extra
+    )
+    del run.__wrapped__
     run.__annotations__ = {p.name: p.annotation for p in own + extra}
     return run
 
@@ -331,37 +663,86 @@ def _split_of(folder):
     "A split and its manifest, from its folder or the reference's `train_data` or `eval_data` below it."
     from speaker_vgg_cct.data.corpora import load_manifest
     from speaker_vgg_cct.data.split import load_split
-    folder = Path(folder); folder = folder.parent if folder.name in ('train_data', 'eval_data') else folder
+
+    folder = Path(folder)
+    folder = folder.parent if folder.name in ('train_data', 'eval_data') else folder
     s = load_split(folder)
-    if not (folder/'manifest.csv').exists(): raise StoreError('has no manifest.csv', file=folder, remedy='Make the split with `speaker-vgg-cct split`')
-    return s, load_manifest(folder/'manifest.csv')
+    if not (folder / 'manifest.csv').exists():
+        raise StoreError(
+            'has no manifest.csv', file=folder, remedy='Make the split with `speaker-vgg-cct split`'
+        )
+    return s, load_manifest(folder / 'manifest.csv')
+
 
 def _agrees(s, num_classes, dataset):
     "What a command line says about a split has to be so."
     classes = s.attrs['classes']
     if num_classes not in (None, len(classes)):
-        raise ConfigError(f'--num-classes is not that of the split, which has {len(classes)}: {", ".join(classes)}', value=num_classes, remedy='Leave it out, or make another split')
-    if dataset: choose(dataset, [s.attrs['test_corpus'], *s.attrs['train_corpora']], 'corpus of the split (--dataset)')
+        raise ConfigError(
+            f'--num-classes is not that of the split, which has {len(classes)}: {", ".join(classes)}',
+            value=num_classes,
+            remedy='Leave it out, or make another split',
+        )
+    if dataset:
+        choose(
+            dataset,
+            [s.attrs['test_corpus'], *s.attrs['train_corpora']],
+            'corpus of the split (--dataset)',
+        )
+
 
 def _parts(s, table, config, features, jobs, pca=None):
     from speaker_vgg_cct.features.spectrogram import picture_params
     from speaker_vgg_cct.training.dataset import prepare
     from speaker_vgg_cct.training.loop import make_model
-    model = make_model(config, len(s.attrs['classes']))
-    return prepare(s, table, picture_params(config, model.img_size), features, model.speaker_dim, **config.voice, jobs=jobs, pca=pca)
 
-Classes = Annotated[Optional[int], typer.Option(help='Has to be that of the split', hidden=True)] # of the reference's command line
-Dataset = Annotated[str, typer.Option('--dataset', '-d', help='Has to be a corpus of the split', hidden=True)]
-Features = Annotated[Optional[Path], typer.Option(help='Folder of the feature stores', show_default='OUT/features', rich_help_panel=SELDOM)]
+    model = make_model(config, len(s.attrs['classes']))
+    return prepare(
+        s,
+        table,
+        picture_params(config, model.img_size),
+        features,
+        model.speaker_dim,
+        **config.voice,
+        jobs=jobs,
+        pca=pca,
+    )
+
+
+Classes = Annotated[
+    int | None, typer.Option(help='Has to be that of the split', hidden=True)
+]  # of the reference's command line
+Dataset = Annotated[
+    str, typer.Option('--dataset', '-d', help='Has to be a corpus of the split', hidden=True)
+]
+Features = Annotated[
+    Path | None,
+    typer.Option(
+        help='Folder of the feature stores', show_default='OUT/features', rich_help_panel=SELDOM
+    ),
+]
 
 # %% ../../nbs/cli/20_verbs.ipynb #e2ef2b78
 @verb
 @with_config
 def train(
-    split:Annotated[Path, typer.Argument(metavar='SPLIT', help='Folder of a split (or its train_data)')],
-    preset:Given = 'cpu', out:Out = Path('output'), device:Device = 'auto',
-    root_output_dir:Annotated[Optional[Path], typer.Option(help='Folder above the run folders', show_default='OUT/train', rich_help_panel=SELDOM)] = None,
-    features:Features = None, jobs:Jobs = -1, num_classes:Classes = None, dataset:Dataset = '', options:dict = None,
+    split: Annotated[
+        Path, typer.Argument(metavar='SPLIT', help='Folder of a split (or its train_data)')
+    ],
+    preset: Given = 'cpu',
+    out: Out = Path('output'),
+    device: Device = 'auto',
+    root_output_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help='Folder above the run folders', show_default='OUT/train', rich_help_panel=SELDOM
+        ),
+    ] = None,
+    features: Features = None,
+    jobs: Jobs = -1,
+    num_classes: Classes = None,
+    dataset: Dataset = '',
+    options: dict = None,
 ):
     """Train a model on a split.
 
@@ -369,312 +750,713 @@ def train(
 
     Example: `speaker-vgg-cct train data/EMOVO/4_classes/no_aug/undersampling --preset cpu --epochs 20`"""
     import pandas as pd
-    from speaker_vgg_cct.evaluation.metrics import validate
+
     from speaker_vgg_cct.data.split import split_folder
-    from speaker_vgg_cct.training.loop import launched, load_config, pick_device, train as train_run
-    features = features or out/'features'
+    from speaker_vgg_cct.evaluation.metrics import validate
+    from speaker_vgg_cct.training.loop import launched, load_config, pick_device
+    from speaker_vgg_cct.training.loop import train as train_run
+
+    features = features or out / 'features'
     pick_device(device)
     with launched(device) as team:
         with team.first():
-            s, table = _split_of(split); _agrees(s, num_classes, dataset); c = load_config(preset, **options)
-            folder = split_folder((root_output_dir or out/'train')/f'{c.model}-{c.start}', s.attrs)/f'{c.hash[:6]}-seed{c.seed}'
+            s, table = _split_of(split)
+            _agrees(s, num_classes, dataset)
+            c = load_config(preset, **options)
+            folder = (
+                split_folder((root_output_dir or out / 'train') / f'{c.model}-{c.start}', s.attrs)
+                / f'{c.hash[:6]}-seed{c.seed}'
+            )
             parts, pca = _parts(s, table, c, features, jobs)
         train_run(parts, pca, s, c, folder, device, team=team, command=told())
-    if team.rank: return
+    if team.rank:
+        return
     validate(folder, parts['validation'], team.device)
-    best = pd.read_csv(folder/'summary.csv').eval_uar.max()
+    best = pd.read_csv(folder / 'summary.csv').eval_uar.max()
     typer.echo(f'best UAR on validation speakers {best:.1f} %\nrun folder: {folder}')
 
 # %% ../../nbs/cli/20_verbs.ipynb #3c15d066
 @verb
 @partial(with_config, only=('workers', 'img_size', 'mean', 'std', 'interpolation', 'crop_pct'))
 def eval_(
-    run:Annotated[Path, typer.Argument(metavar='RUN', help='A run folder')],
-    split:Annotated[Path, typer.Option(help='Folder of the split (or its eval_data)')],
-    out:Out = Path('output'), device:Device = 'auto',
-    output_dir:Annotated[Optional[Path], typer.Option(help='Write below this folder, as test/<model>/…', show_default='the run folder', rich_help_panel=SELDOM)] = None,
-    batch_size:Annotated[Optional[int], typer.Option(min=1, help='Clips at a time; no effect on results', rich_help_panel=SELDOM)] = None,
-    features:Features = None, jobs:Jobs = -1, num_classes:Classes = None, dataset:Dataset = '', options:dict = None,
+    run: Annotated[Path, typer.Argument(metavar='RUN', help='A run folder')],
+    split: Annotated[Path, typer.Option(help='Folder of the split (or its eval_data)')],
+    out: Out = Path('output'),
+    device: Device = 'auto',
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help='Write below this folder, as test/<model>/…',
+            show_default='the run folder',
+            rich_help_panel=SELDOM,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help='Clips at a time; no effect on results', rich_help_panel=SELDOM),
+    ] = None,
+    features: Features = None,
+    jobs: Jobs = -1,
+    num_classes: Classes = None,
+    dataset: Dataset = '',
+    options: dict = None,
 ):
     """Test a run on the held-out corpus.
 
     Writes performance.yaml, predictions.csv and conf_matrix.png into the run folder.
 
     Example: `speaker-vgg-cct eval output/train/…/seed0 --split data/EMOVO/4_classes/no_aug/undersampling`"""
-    from speaker_vgg_cct.evaluation.metrics import evaluate
     from speaker_vgg_cct.data.split import split_folder
+    from speaker_vgg_cct.evaluation.metrics import evaluate
     from speaker_vgg_cct.training.loop import load_run, pick_device
+
     pick_device(device)
-    s, table = _split_of(split); _agrees(s, num_classes, dataset); _, config, pca, made = load_run(run, **options)
-    if made['label_hash'] != s.attrs['label_hash']: raise ConfigError('was trained on other classes than the split has', file=run, value=made['classes'], remedy=f'The split has {s.attrs["classes"]}')
-    to = output_dir and split_folder(output_dir/'test'/f'{config.model}-{config.start}', s.attrs)/run.resolve().name
-    m = evaluate(run, _parts(s, table, config, features or out/'features', jobs, pca)[0]['test'], device, to, batch_size, **options)
-    for k, v in m.items(): typer.echo(f'{k:24}{v:8.2f}' if isinstance(v, float) else f'{k:24}{v:8}')
+    s, table = _split_of(split)
+    _agrees(s, num_classes, dataset)
+    _, config, pca, made = load_run(run, **options)
+    if made['label_hash'] != s.attrs['label_hash']:
+        raise ConfigError(
+            'was trained on other classes than the split has',
+            file=run,
+            value=made['classes'],
+            remedy=f'The split has {s.attrs["classes"]}',
+        )
+    to = (
+        output_dir
+        and split_folder(output_dir / 'test' / f'{config.model}-{config.start}', s.attrs)
+        / run.resolve().name
+    )
+    m = evaluate(
+        run,
+        _parts(s, table, config, features or out / 'features', jobs, pca)[0]['test'],
+        device,
+        to,
+        batch_size,
+        **options,
+    )
+    for k, v in m.items():
+        typer.echo(f'{k:24}{v:8.2f}' if isinstance(v, float) else f'{k:24}{v:8}')
 
 # %% ../../nbs/cli/20_verbs.ipynb #04626226
-def _stamps(files): return sorted((str(f), *(getattr(f.stat(), k) for k in ('st_size', 'st_mtime_ns'))) for f in map(Path, files) if f.is_file())
+def _stamps(files):
+    return sorted(
+        (str(f), *(getattr(f.stat(), k) for k in ('st_size', 'st_mtime_ns')))
+        for f in map(Path, files)
+        if f.is_file()
+    )
 
-def _made_of(notebook, given:dict)->str:
+
+def _made_of(notebook, given: dict) -> str:
     "A digest of what an executed notebook comes from and of what its run left behind; only what cannot change its content is left out."
     from speaker_vgg_cct.experiments.results import read_table
-    how, out, corpus, seed = {k: v for k, v in given.items() if k not in ('command', 'jobs')}, Path(given['out']), given['test_corpus'], given['seed']
-    rows = read_table(given['results']); rows = rows[(rows.test_corpus == corpus) & (rows.seed.astype(str) == str(seed))]
+
+    how, out, corpus, seed = (
+        {k: v for k, v in given.items() if k not in ('command', 'jobs')},
+        Path(given['out']),
+        given['test_corpus'],
+        given['seed'],
+    )
+    rows = read_table(given['results'])
+    rows = rows[(rows.test_corpus == corpus) & (rows.seed.astype(str) == str(seed))]
     from speaker_vgg_cct.training.loop import load_config
+
     config = load_config(given['preset'], **given['options'])
     used = [weights_path(f) for f in (getattr(config, k) for k in FILES) if f]
-    files = [given['preset'], *(project_root()/'configs').glob('*.yaml'), *used, *Path(given['corpora']).rglob('*')]
-    return digest(hash_file(notebook), how, this_program(), _stamps(files), rows.astype(str).values.tolist(), _stamps((out/'train').glob(f'*/{corpus}/**/*-seed{seed}/*')))
+    files = [
+        given['preset'],
+        *(project_root() / 'configs').glob('*.yaml'),
+        *used,
+        *Path(given['corpora']).rglob('*'),
+    ]
+    return digest(
+        hash_file(notebook),
+        how,
+        this_program(),
+        _stamps(files),
+        rows.astype(str).values.tolist(),
+        _stamps((out / 'train').glob(f'*/{corpus}/**/*-seed{seed}/*')),
+    )
+
 
 def run_experiment(
-    test_corpus:str, corpora, out, results, preset, options:dict,
-    seed:int=0,
-    command:str=None, # for the provenance; None: the one that this process was started with
-    **parameters, # the others of `nbs/experiments/cross_corpus.ipynb`
-)->Path: # the executed notebook
+    test_corpus: str,
+    corpora,
+    out,
+    results,
+    preset,
+    options: dict,
+    seed: int = 0,
+    command: str = None,  # for the provenance; None: the one that this process was started with
+    **parameters,  # the others of `nbs/experiments/cross_corpus.ipynb`
+) -> Path:  # the executed notebook
     "Runs the cross-corpus notebook for one held-out corpus, if its page does not stand already."
-    out = Path(out).resolve(); page = out/'pages'/f'{test_corpus}-seed{seed}.ipynb'; page.parent.mkdir(parents=True, exist_ok=True)
-    notebook = project_root()/'nbs'/'experiments'/'cross_corpus.ipynb'
-    if Path(preset).is_file(): preset = Path(preset).resolve() # the notebook runs elsewhere
+    out = Path(out).resolve()
+    page = out / 'pages' / f'{test_corpus}-seed{seed}.ipynb'
+    page.parent.mkdir(parents=True, exist_ok=True)
+    notebook = project_root() / 'nbs' / 'experiments' / 'cross_corpus.ipynb'
+    if Path(preset).is_file():
+        preset = Path(preset).resolve()  # the notebook runs elsewhere
     options = options | {k: str(weights_path(options[k]).resolve()) for k in FILES if k in options}
-    given = dict(preset=str(preset), corpora=str(Path(corpora).resolve()), out=str(out), results=str(Path(results).resolve()), test_corpus=test_corpus, options=options, seed=seed,
-                 command=command or told(), **parameters)
+    given = dict(
+        preset=str(preset),
+        corpora=str(Path(corpora).resolve()),
+        out=str(out),
+        results=str(Path(results).resolve()),
+        test_corpus=test_corpus,
+        options=options,
+        seed=seed,
+        command=command or told(),
+        **parameters,
+    )
     made = page.with_name(f'.{page.stem}.made')
-    if page.exists() and made.exists() and made.read_text() == _made_of(notebook, given): return page
-    import papermill; from nbclient.exceptions import DeadKernelError
+    if page.exists() and made.exists() and made.read_text() == _made_of(notebook, given):
+        return page
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
     with atomic(page) as t:
-        try: papermill.execute_notebook(str(notebook), str(t), given, kernel_name='python3', start_timeout=600, cwd=str(notebook.parent), stderr_file=sys.stderr, extra_arguments=['--log-level=CRITICAL'])
+        try:
+            papermill.execute_notebook(
+                str(notebook),
+                str(t),
+                given,
+                kernel_name='python3',
+                start_timeout=600,
+                cwd=str(notebook.parent),
+                stderr_file=sys.stderr,
+                extra_arguments=['--log-level=CRITICAL'],
+            )
         except papermill.PapermillExecutionError as e:
             shutil.copy(t, page.with_suffix('.failed.ipynb'))
-            raise SVCError(f'the experiment failed: {e.ename}: {e.evalue}', file=page.with_suffix('.failed.ipynb'), remedy='Open it: the cell that failed is marked') from None
-        except DeadKernelError: raise SVCError('the experiment was stopped from outside', file=test_corpus, remedy='The same command goes on where it stopped') from None
+            raise SVCError(
+                f'the experiment failed: {e.ename}: {e.evalue}',
+                file=page.with_suffix('.failed.ipynb'),
+                remedy='Open it: the cell that failed is marked',
+            ) from None
+        except DeadKernelError:
+            raise SVCError(
+                'the experiment was stopped from outside',
+                file=test_corpus,
+                remedy='The same command goes on where it stopped',
+            ) from None
         _finish(t, f'{test_corpus} held out, seed {seed}')
     write_text(made, _made_of(notebook, given))
     return page
 
+
 def _finish(page, title):
     "Gives an executed notebook its title, and takes out what went to stderr: progress bars and warnings."
     from speaker_vgg_cct.website.report import read_notebook, write_notebook
+
     nb = read_notebook(page)
-    nb.cells[0].source = re.sub('^title:.*$', f'title: "{title}"', nb.cells[0].source, count=1, flags=re.M)
+    nb.cells[0].source = re.sub(
+        '^title:.*$', f'title: "{title}"', nb.cells[0].source, count=1, flags=re.M
+    )
     for c in nb.cells:
-        if c.cell_type == 'code': c.outputs = [o for o in c.outputs if o.get('name') != 'stderr']
+        if c.cell_type == 'code':
+            c.outputs = [o for o in c.outputs if o.get('name') != 'stderr']
     write_notebook(nb, page)
 
 # %% ../../nbs/cli/20_verbs.ipynb #d1b08922
-Corpora = Annotated[Optional[Path], typer.Option(help='Folder of corpora; without it the synthetic ones are built')]
+Corpora = Annotated[
+    Path | None, typer.Option(help='Folder of corpora; without it the synthetic ones are built')
+]
 Task = Annotated[str, typer.Option(help='4, 3 or all (classes)')]
-Preset = Annotated[Optional[str], typer.Option(help=f'{PRESETS}, or a YAML file; default: cpu, for synthetic corpora small')]
-Results = Annotated[Optional[Path], typer.Option(help='Folder of the result tables; default: in OUT. `results` for those of the repository')]
-Augmentation = Annotated[str, typer.Option(help='no_aug, time_aug, freq_aug, time_freq_aug, or kinds')]
+Preset = Annotated[
+    str | None,
+    typer.Option(help=f'{PRESETS}, or a YAML file; default: cpu, for synthetic corpora small'),
+]
+Results = Annotated[
+    Path | None,
+    typer.Option(
+        help='Folder of the result tables; default: in OUT. `results` for those of the repository'
+    ),
+]
+Augmentation = Annotated[
+    str, typer.Option(help='no_aug, time_aug, freq_aug, time_freq_aug, or kinds')
+]
 Balance = Annotated[str, typer.Option(help='no_balanced, undersampling or balanced_aug')]
 
 # folders that other verbs make in OUT
-_TAKEN = 'synthetic', 'bench', 'bundle', 'features', 'inner', 'pretrain', 'rerun', 'results', 'study', 'train'
+_TAKEN = (
+    'synthetic',
+    'bench',
+    'bundle',
+    'features',
+    'inner',
+    'pretrain',
+    'rerun',
+    'results',
+    'study',
+    'train',
+)
+
 
 def own_folder(
-    out, # folder for everything that is made
-    corpora, # a folder of corpora; None: the synthetic ones
-)->Path: # in `out`
+    out,  # folder for everything that is made
+    corpora,  # a folder of corpora; None: the synthetic ones
+) -> Path:  # in `out`
     """The folder of what is made from one set of corpora: `out`, and the name of the corpora's folder.
 
     Another folder of corpora with the same name gets a digest of its path behind the name, so that two sets never share results."""
-    if not corpora: return Path(out)/'synthetic'
+    if not corpora:
+        return Path(out) / 'synthetic'
     corpora = Path(corpora).expanduser().resolve()
-    folder = Path(out)/(corpora.name or 'corpora')
-    owner = folder/'corpora.txt' # whose folder it is
+    folder = Path(out) / (corpora.name or 'corpora')
+    owner = folder / 'corpora.txt'  # whose folder it is
     free = folder.name not in _TAKEN and not folder.exists()
-    if not free and (not owner.is_file() or owner.read_text(encoding='utf-8').strip() != str(corpora)):
+    if not free and (
+        not owner.is_file() or owner.read_text(encoding='utf-8').strip() != str(corpora)
+    ):
         folder = folder.with_name(f'{folder.name}-{digest(str(corpora))[:8]}')
-    if not (folder/'corpora.txt').exists(): write_text(folder/'corpora.txt', f'{corpora}\n')
+    if not (folder / 'corpora.txt').exists():
+        write_text(folder / 'corpora.txt', f'{corpora}\n')
     return folder
 
-def default_preset(preset, corpora)->str:
+
+def default_preset(preset, corpora) -> str:
     "The preset that was asked for, or the default for a folder of corpora or, without one, the synthetic ones."
     return preset or ('cpu' if corpora else 'small')
 
-def places(corpora, out, results, preset)->tuple: # the corpora, their folder in `out`, the folder of results, the preset
+
+def places(
+    corpora, out, results, preset
+) -> tuple:  # the corpora, their folder in `out`, the folder of results, the preset
     "Where an experiment reads and writes. Nothing is written outside `out`, unless `results` names another folder."
-    if corpora and not Path(corpora).expanduser().is_dir(): raise ConfigError('is no folder', file=corpora, remedy='Name the folder that holds the corpora')
+    if corpora and not Path(corpora).expanduser().is_dir():
+        raise ConfigError(
+            'is no folder', file=corpora, remedy='Name the folder that holds the corpora'
+        )
     out = own_folder(out, corpora)
-    results = Path(results) if results else out/'results'
+    results = Path(results) if results else out / 'results'
     preset = default_preset(preset, corpora)
-    if corpora: return Path(corpora).expanduser(), out, results, preset
+    if corpora:
+        return Path(corpora).expanduser(), out, results, preset
     from speaker_vgg_cct.data.synthetic import build
-    return build(out/'corpora'), out, results, preset
+
+    return build(out / 'corpora'), out, results, preset
+
 
 def _numbers(seeds):
     "Seeds divided by commas, each once."
-    try: found = list(dict.fromkeys(int(s) for s in seeds.split(',')))
-    except ValueError: found = [-1]
-    if min(found) >= 0: return found
-    raise ConfigError('seeds are whole numbers, 0 or more, divided by commas', value=seeds, remedy='--seeds 0,1,2')
+    try:
+        found = list(dict.fromkeys(int(s) for s in seeds.split(',')))
+    except ValueError:
+        found = [-1]
+    if min(found) >= 0:
+        return found
+    raise ConfigError(
+        'seeds are whole numbers, 0 or more, divided by commas', value=seeds, remedy='--seeds 0,1,2'
+    )
+
 
 def check_options(
-    preset, options:dict, # of `loop.load_config`
-    task='4', augmentation='no_aug', balance='undersampling', validation=.25, # of `split.make_split`
+    preset,
+    options: dict,  # of `loop.load_config`
+    task='4',
+    augmentation='no_aug',
+    balance='undersampling',
+    validation=0.25,  # of `split.make_split`
     device='auto',
 ):
     "Raises an error for options that a run would refuse, before corpora are built or audio is read."
     from speaker_vgg_cct.core import get_task
     from speaker_vgg_cct.encoders.speaker import encoder_id
     from speaker_vgg_cct.training.loop import load_config, make_model, pick_device
+
     check_split_options(task, augmentation, balance, validation)
     pick_device(device)
     config = load_config(preset, **options)
-    config.hash # reads the files that are named, such as weights
-    if make_model(config, len(get_task(task).classes)).speaker_dim: encoder_id(config.encoder, config.weights)
+    _ = config.hash  # reads the files that are named, such as weights
+    if make_model(config, len(get_task(task).classes)).speaker_dim:
+        encoder_id(config.encoder, config.weights)
+
 
 @verb
 @with_config
 def experiment(
-    test_corpus:Annotated[str, typer.Option(help='The corpus to hold out')],
-    corpora:Corpora = None, task:Task = '4', preset:Preset = None, seed:Annotated[int, typer.Option(help='Seed of split and training')] = 0,
-    train_corpora:Annotated[str, typer.Option(help='all others, or names divided by commas')] = 'all',
-    augmentation:Augmentation = 'no_aug', balance:Balance = 'undersampling',
-    validation:Annotated[float, typer.Option(help='Share of the training speakers that validates')] = 0.25,
-    out:Out = Path('output'), results:Results = None, device:Device = 'auto', jobs:Jobs = -1, options:dict = None,
+    test_corpus: Annotated[str, typer.Option(help='The corpus to hold out')],
+    corpora: Corpora = None,
+    task: Task = '4',
+    preset: Preset = None,
+    seed: Annotated[int, typer.Option(help='Seed of split and training')] = 0,
+    train_corpora: Annotated[
+        str, typer.Option(help='all others, or names divided by commas')
+    ] = 'all',
+    augmentation: Augmentation = 'no_aug',
+    balance: Balance = 'undersampling',
+    validation: Annotated[
+        float, typer.Option(help='Share of the training speakers that validates')
+    ] = 0.25,
+    out: Out = Path('output'),
+    results: Results = None,
+    device: Device = 'auto',
+    jobs: Jobs = -1,
+    options: dict = None,
 ):
     """Run the cross-corpus notebook for one held-out corpus.
 
     The executed notebook is the report of the run.
 
     Example: `speaker-vgg-cct experiment --test-corpus EMOVO --corpora datasets --seed 1`"""
-    check_options(default_preset(preset, corpora), options | {'seed': seed}, task, augmentation, balance, validation, device)
+    check_options(
+        default_preset(preset, corpora),
+        options | {'seed': seed},
+        task,
+        augmentation,
+        balance,
+        validation,
+        device,
+    )
     _named_corpora(test_corpus, corpora, 'test', None)
     _named_corpora(train_corpora, corpora, 'train')
     corpora, out, results, preset = places(corpora, out, results, preset)
-    typer.echo(run_experiment(test_corpus, corpora, out, results, preset, options, task=task, seed=seed, train_corpora=train_corpora,
-                              augmentation=augmentation, balance=balance, validation=validation, device=device, jobs=jobs))
+    typer.echo(
+        run_experiment(
+            test_corpus,
+            corpora,
+            out,
+            results,
+            preset,
+            options,
+            task=task,
+            seed=seed,
+            train_corpora=train_corpora,
+            augmentation=augmentation,
+            balance=balance,
+            validation=validation,
+            device=device,
+            jobs=jobs,
+        )
+    )
 
 # %% ../../nbs/cli/20_verbs.ipynb #92f82f57
-def _aloud(cells): # each is named when its turn comes
-    for name, seed in cells: typer.echo(f'{name} held out, seed {seed}'); yield name, seed
+def _aloud(cells):  # each is named when its turn comes
+    for name, seed in cells:
+        typer.echo(f'{name} held out, seed {seed}')
+        yield name, seed
+
 
 @verb
 @with_config
 def report(
-    corpora:Corpora = None, task:Task = '4', preset:Preset = None,
-    test_corpora:Annotated[str, typer.Option(help='all in turn, or names divided by commas')] = 'all',
-    seeds:Annotated[str, typer.Option(help='Seeds divided by commas')] = '0',
-    augmentation:Augmentation = 'no_aug', balance:Balance = 'undersampling',
-    validation:Annotated[float, typer.Option(help='Share of the training speakers that validates')] = 0.25,
-    out:Out = Path('output'), results:Results = None,
-    site:Annotated[Optional[Path], typer.Option(help='Folder of the rendered site; default: in OUT')] = None,
-    device:Device = 'auto', jobs:Jobs = -1, backend:Backend = None, address:Address = None, options:dict = None,
+    corpora: Corpora = None,
+    task: Task = '4',
+    preset: Preset = None,
+    test_corpora: Annotated[
+        str, typer.Option(help='all in turn, or names divided by commas')
+    ] = 'all',
+    seeds: Annotated[str, typer.Option(help='Seeds divided by commas')] = '0',
+    augmentation: Augmentation = 'no_aug',
+    balance: Balance = 'undersampling',
+    validation: Annotated[
+        float, typer.Option(help='Share of the training speakers that validates')
+    ] = 0.25,
+    out: Out = Path('output'),
+    results: Results = None,
+    site: Annotated[
+        Path | None, typer.Option(help='Folder of the rendered site; default: in OUT')
+    ] = None,
+    device: Device = 'auto',
+    jobs: Jobs = -1,
+    backend: Backend = None,
+    address: Address = None,
+    options: dict = None,
 ):
     """Hold out each corpus in turn; write the results as a site.
 
     Example: `speaker-vgg-cct report --corpora datasets --seeds 0,1,2`"""
-    from speaker_vgg_cct.website.report import build_site
     from speaker_vgg_cct.data.split import notes_of_splits
     from speaker_vgg_cct.experiments.study import System, store_features
+    from speaker_vgg_cct.website.report import build_site
+
     numbers = _numbers(seeds)
-    for seed in numbers: check_options(default_preset(preset, corpora), options | {'seed': seed}, task, augmentation, balance, validation, device)
+    for seed in numbers:
+        check_options(
+            default_preset(preset, corpora),
+            options | {'seed': seed},
+            task,
+            augmentation,
+            balance,
+            validation,
+            device,
+        )
     names = _named_corpora(test_corpora, corpora, 'test')
     corpora, out, results, preset = places(corpora, out, results, preset)
-    split, command = dict(task=task, augmentation=augmentation, balance=balance, validation=validation), told()
+    split, command = (
+        dict(task=task, augmentation=augmentation, balance=balance, validation=validation),
+        told(),
+    )
     with elsewhere(backend, address, [corpora], [out, results]) as each:
         table = _marked(corpora, out, task, jobs, table_in=results)
-        if test_corpora == 'all': names = sorted(table.corpus.unique()) # a corpus may have lost all its clips
-        if backend: store_features([System('', 'main', preset, numbers, options, split)], table, names, out/'features', jobs)
-        for note in notes_of_splits(table, names, seed=numbers[0], **split): typer.echo(note)
+        if test_corpora == 'all':
+            names = sorted(table.corpus.unique())  # a corpus may have lost all its clips
+        if backend:
+            store_features(
+                [System('', 'main', preset, numbers, options, split)],
+                table,
+                names,
+                out / 'features',
+                jobs,
+            )
+        for note in notes_of_splits(table, names, seed=numbers[0], **split):
+            typer.echo(note)
         cells = [(name, seed) for seed in numbers for name in names]
-        def run(cell): return run_experiment(cell[0], corpora, out, results, preset, options, cell[1], command, train_corpora='all', device=device, jobs=1 if backend else jobs, **split)
-        pages = {f'{name}-seed{seed}': page for page, (name, seed) in zip(each(run, _aloud(cells)), cells)}
-    home = build_site(site or out/'site', pages, results, work=out/'build')
-    typer.echo(f'results: {results/"runs.csv"}\nsite: open {Path(home).resolve()/"index.html"}')
+
+        def run(cell):
+            return run_experiment(
+                cell[0],
+                corpora,
+                out,
+                results,
+                preset,
+                options,
+                cell[1],
+                command,
+                train_corpora='all',
+                device=device,
+                jobs=1 if backend else jobs,
+                **split,
+            )
+
+        pages = {
+            f'{name}-seed{seed}': page
+            for page, (name, seed) in zip(each(run, _aloud(cells)), cells)
+        }
+    home = build_site(site or out / 'site', pages, results, work=out / 'build')
+    typer.echo(f'results: {results / "runs.csv"}\nsite: open {Path(home).resolve() / "index.html"}')
 
 # %% ../../nbs/cli/20_verbs.ipynb #fe6e11ad
 @verb
 def study(
-    corpora:Annotated[Optional[Path], typer.Option(help='Folder of corpora; without it the synthetic ones are built')] = None,
-    systems:Annotated[Path, typer.Option(help='YAML file of the systems')] = Path('configs/study.yaml'),
-    groups:Annotated[str, typer.Option(help='Which systems, divided by commas: main, control, ablation')] = 'main,control,ablation',
-    only:Annotated[Optional[list[str]], typer.Option(help='The name of a system, to leave out the others; may be repeated')] = None,
-    test_corpora:Annotated[str, typer.Option(help='all in turn, or names divided by commas')] = 'all',
-    inner:Annotated[bool, typer.Option(help='Also hold out training corpora in turn, for the choice of the epoch', rich_help_panel=SELDOM)] = False,
-    tables:Annotated[bool, typer.Option(help='Write the tables of the report at the end', rich_help_panel=SELDOM)] = True,
-    out:Out = Path('output'), results:Results = None, device:Device = 'auto', jobs:Jobs = -1, backend:Backend = None, address:Address = None,
+    corpora: Annotated[
+        Path | None,
+        typer.Option(help='Folder of corpora; without it the synthetic ones are built'),
+    ] = None,
+    systems: Annotated[Path, typer.Option(help='YAML file of the systems')] = Path(
+        'configs/study.yaml'
+    ),
+    groups: Annotated[
+        str, typer.Option(help='Which systems, divided by commas: main, control, ablation')
+    ] = 'main,control,ablation',
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help='The name of a system, to leave out the others; may be repeated'),
+    ] = None,
+    test_corpora: Annotated[
+        str, typer.Option(help='all in turn, or names divided by commas')
+    ] = 'all',
+    inner: Annotated[
+        bool,
+        typer.Option(
+            help='Also hold out training corpora in turn, for the choice of the epoch',
+            rich_help_panel=SELDOM,
+        ),
+    ] = False,
+    tables: Annotated[
+        bool, typer.Option(help='Write the tables of the report at the end', rich_help_panel=SELDOM)
+    ] = True,
+    out: Out = Path('output'),
+    results: Results = None,
+    device: Device = 'auto',
+    jobs: Jobs = -1,
+    backend: Backend = None,
+    address: Address = None,
 ):
     """Train all systems of a study on each held-out corpus.
 
     Writes the tables of the report at the end.
 
     Example: `speaker-vgg-cct study --corpora datasets --groups main,control`"""
-    from speaker_vgg_cct.experiments.analysis import finish_study
     from speaker_vgg_cct.data.split import notes_of_splits
-    from speaker_vgg_cct.experiments.study import STUDY_GROUPS, campplus_of, lacking_weights, read_systems, run_baselines, run_inner, run_system, store_features, study_split
+    from speaker_vgg_cct.experiments.analysis import finish_study
+    from speaker_vgg_cct.experiments.study import (
+        STUDY_GROUPS,
+        campplus_of,
+        lacking_weights,
+        read_systems,
+        run_baselines,
+        run_inner,
+        run_system,
+        store_features,
+        study_split,
+    )
     from speaker_vgg_cct.training.loop import pick_device
-    file = next((f for f in (systems, project_root()/systems) if f.is_file()), None)
-    if file is None: raise ConfigError('there is no such file', file=systems, remedy='Name a YAML file such as configs/study.yaml')
+
+    file = next((f for f in (systems, project_root() / systems) if f.is_file()), None)
+    if file is None:
+        raise ConfigError(
+            'there is no such file',
+            file=systems,
+            remedy='Name a YAML file such as configs/study.yaml',
+        )
     systems = file
-    if not backend: pick_device(device) # of a cluster each worker has its own
+    if not backend:
+        pick_device(device)  # of a cluster each worker has its own
     found, split = read_systems(systems), study_split(systems)
     wanted = [choose(g.strip(), STUDY_GROUPS, 'group of systems') for g in groups.split(',')]
-    for name in only or (): choose(name, [s.name for s in found], 'system (--only)', file=systems)
-    asked = [s for group in STUDY_GROUPS if group in wanted for s in found if s.group == group and (not only or s.name in only)]
+    for name in only or ():
+        choose(name, [s.name for s in found], 'system (--only)', file=systems)
+    asked = [
+        s
+        for group in STUDY_GROUPS
+        if group in wanted
+        for s in found
+        if s.group == group and (not only or s.name in only)
+    ]
     lacking = lacking_weights(asked)
-    if only and lacking: raise ConfigError(f'{next(iter(lacking))}: the weights file of its encoder is not there', value=next(iter(lacking.values())))
-    for name, file in lacking.items(): typer.echo(f'{name}: left out, for the weights file of its encoder is not there: {file}')
+    if only and lacking:
+        raise ConfigError(
+            f'{next(iter(lacking))}: the weights file of its encoder is not there',
+            value=next(iter(lacking.values())),
+        )
+    for name, file in lacking.items():
+        typer.echo(f'{name}: left out, for the weights file of its encoder is not there: {file}')
     asked = [s for s in asked if s.name not in lacking]
-    if not asked: raise ConfigError('no system is of these groups', file=systems, value=groups, remedy='Give --groups or --only other names')
+    if not asked:
+        raise ConfigError(
+            'no system is of these groups',
+            file=systems,
+            value=groups,
+            remedy='Give --groups or --only other names',
+        )
     names = _named_corpora(test_corpora, corpora, 'test')
-    corpora, out, results, _ = places(corpora, out, results, None); command = told()
+    corpora, out, results, _ = places(corpora, out, results, None)
+    command = told()
     with elsewhere(backend, address, [corpora], [out, results]) as each:
         manifest = _marked(corpora, out, '4', jobs, table_in=results)
-        if test_corpora == 'all': names = sorted(manifest.corpus.unique())
-        if backend: store_features(asked, manifest, names, out/'features', jobs)
-        def base(cell): return run_baselines(manifest, *cell, split, out, results, jobs, command, campplus_of(asked))
-        for _ in each(base, [(name, seed) for seed in sorted({seed for s in asked for seed in s.seeds}) for name in names]): pass
-        for note in notes_of_splits(manifest, names, seed=asked[0].seeds[0], **asked[0].split): typer.echo(note)
-        def run(cell): return run_system(cell[0], manifest, *cell[1:], out, results, device, jobs, command)
+        if test_corpora == 'all':
+            names = sorted(manifest.corpus.unique())
+        if backend:
+            store_features(asked, manifest, names, out / 'features', jobs)
+
+        def base(cell):
+            return run_baselines(
+                manifest, *cell, split, out, results, jobs, command, campplus_of(asked)
+            )
+
+        for _ in each(
+            base,
+            [
+                (name, seed)
+                for seed in sorted({seed for s in asked for seed in s.seeds})
+                for name in names
+            ],
+        ):
+            pass
+        for note in notes_of_splits(manifest, names, seed=asked[0].seeds[0], **asked[0].split):
+            typer.echo(note)
+
+        def run(cell):
+            return run_system(cell[0], manifest, *cell[1:], out, results, device, jobs, command)
+
         cells = [(s, name, seed) for s in asked for seed in s.seeds for name in names]
         for row, (s, name, seed) in zip(each(run, cells), cells):
-            typer.echo(f"{name}, seed {seed}: {s.name} {row['uar']:.1f} % [{row['uar_low']:.0f}, {row['uar_high']:.0f}] ({row['setting']})")
-        def within(cell): return run_inner(cell[0], manifest, cell[1], cell[0].seeds[0], out, device, jobs)
-        for _ in each(within, [(s, name) for s in asked if inner and s.group == 'main' for name in names]): pass
+            typer.echo(
+                f"{name}, seed {seed}: {s.name} {row['uar']:.1f} % [{row['uar_low']:.0f}, {row['uar_high']:.0f}] ({row['setting']})"
+            )
+
+        def within(cell):
+            return run_inner(cell[0], manifest, cell[1], cell[0].seeds[0], out, device, jobs)
+
+        for _ in each(
+            within, [(s, name) for s in asked if inner and s.group == 'main' for name in names]
+        ):
+            pass
     if tables:
-        for f in finish_study(found, manifest, out, results, device=device, jobs=jobs, command=told()): typer.echo(f)
+        for f in finish_study(
+            found, manifest, out, results, device=device, jobs=jobs, command=told()
+        ):
+            typer.echo(f)
 
 # %% ../../nbs/cli/20_verbs.ipynb #68ac3b73
 @verb
 def rerun(
-    run:Annotated[str, typer.Argument(metavar='RUN', help='Name of a recorded run, as in results/provenance.jsonl')],
-    corpora:Annotated[Optional[Path], typer.Option(help='Folder of corpora; without it the synthetic ones are built')] = None,
-    record:Annotated[bool, typer.Option(help='Write the comparison into reruns.csv, beside the results')] = False,
-    out:Out = Path('output'), results:Results = None, device:Device = 'auto', jobs:Jobs = -1,
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar='RUN', help='Name of a recorded run, as in results/provenance.jsonl'
+        ),
+    ],
+    corpora: Annotated[
+        Path | None,
+        typer.Option(help='Folder of corpora; without it the synthetic ones are built'),
+    ] = None,
+    record: Annotated[
+        bool, typer.Option(help='Write the comparison into reruns.csv, beside the results')
+    ] = False,
+    out: Out = Path('output'),
+    results: Results = None,
+    device: Device = 'auto',
+    jobs: Jobs = -1,
 ):
     """Repeat a recorded run from the start and compare the results.
 
     Example: `speaker-vgg-cct rerun EMODB-SPEAKER-VGG-CCT-71085e-3b6f1a-seed0 --corpora datasets`"""
     from speaker_vgg_cct.experiments.results import read_runs, run_name
-    from speaker_vgg_cct.experiments.study import record_rerun, rerun as rerun_cell
+    from speaker_vgg_cct.experiments.study import record_rerun
+    from speaker_vgg_cct.experiments.study import rerun as rerun_cell
     from speaker_vgg_cct.training.loop import pick_device
+
     pick_device(device)
     name = Path(run).name
     corpora, out, own, _ = places(corpora, out, results, None)
     # where it was recorded: among one's own results, or among those of the repository
-    recorded = own if results or name in {run_name(r) for r in read_runs(own).to_dict('records')} else project_root()/'results'
+    recorded = (
+        own
+        if results or name in {run_name(r) for r in read_runs(own).to_dict('records')}
+        else project_root() / 'results'
+    )
     manifest = _marked(corpora, out, None, jobs)
-    table = rerun_cell(name, manifest, recorded, out, device, jobs, told()); typer.echo(table.round(4).to_string())
-    if record: record_rerun(name, table, recorded, told(), own)
+    table = rerun_cell(name, manifest, recorded, out, device, jobs, told())
+    typer.echo(table.round(4).to_string())
+    if record:
+        record_rerun(name, table, recorded, told(), own)
     odd = table.index[(table.recorded - table.again).abs() > 1e-3].tolist()
-    if odd: raise StoreError('came out differently', file=recorded/'runs.csv', value=f'{name}: {odd}', remedy='On another kind of processor the last digits of sums differ, and a training with them')
+    if odd:
+        raise StoreError(
+            'came out differently',
+            file=recorded / 'runs.csv',
+            value=f'{name}: {odd}',
+            remedy='On another kind of processor the last digits of sums differ, and a training with them',
+        )
     typer.echo('the same')
 
 # %% ../../nbs/cli/20_verbs.ipynb #67195fee
 @verb
 @with_config
 def pretrain(
-    leave_out:Annotated[str, typer.Option(help='Corpora that the product will be tested on, divided by commas; none: learn from all')],
-    corpora:Annotated[Optional[Path], typer.Option(help='Folder of corpora to learn from')] = None, labels:Words = None,
-    speech:Annotated[Optional[list[Path]], typer.Option(help='Folder of speech without labels, with a folder for each speaker; may be repeated')] = None,
-    target:Annotated[str, typer.Option(help='masked or functionals')] = 'functionals',
-    functionals:Annotated[str, typer.Option(help='contours or egemaps')] = 'contours',
-    hide:Annotated[float, typer.Option(help='masked: share of the picture that is hidden')] = .5,
-    preset:Given = 'cpu', out:Out = Path('output'), device:Device = 'auto',
-    product:Annotated[Optional[Path], typer.Option(help='Folder of the product', show_default='OUT/pretrain/<target>', rich_help_panel=SELDOM)] = None,
-    features:Features = None, jobs:Jobs = -1, options:dict = None,
+    leave_out: Annotated[
+        str,
+        typer.Option(
+            help='Corpora that the product will be tested on, divided by commas; none: learn from all'
+        ),
+    ],
+    corpora: Annotated[Path | None, typer.Option(help='Folder of corpora to learn from')] = None,
+    labels: Words = None,
+    speech: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help='Folder of speech without labels, with a folder for each speaker; may be repeated'
+        ),
+    ] = None,
+    target: Annotated[str, typer.Option(help='masked or functionals')] = 'functionals',
+    functionals: Annotated[str, typer.Option(help='contours or egemaps')] = 'contours',
+    hide: Annotated[float, typer.Option(help='masked: share of the picture that is hidden')] = 0.5,
+    preset: Given = 'cpu',
+    out: Out = Path('output'),
+    device: Device = 'auto',
+    product: Annotated[
+        Path | None,
+        typer.Option(
+            help='Folder of the product',
+            show_default='OUT/pretrain/<target>',
+            rich_help_panel=SELDOM,
+        ),
+    ] = None,
+    features: Features = None,
+    jobs: Jobs = -1,
+    options: dict = None,
 ):
     """Learn from speech without labels, before training.
 
@@ -682,62 +1464,125 @@ def pretrain(
 
     Example: `speaker-vgg-cct pretrain --corpora datasets --leave-out EMOVO --target functionals`"""
     import pandas as pd
+
     from speaker_vgg_cct.evaluation.baselines import store_egemaps
-    from speaker_vgg_cct.training.pretrain import pretrain as pretrain_run, store_contours, unlabelled
     from speaker_vgg_cct.training.loop import load_config, pick_device
+    from speaker_vgg_cct.training.pretrain import (
+        pretrain as pretrain_run,
+    )
+    from speaker_vgg_cct.training.pretrain import (
+        store_contours,
+        unlabelled,
+    )
+
     pick_device(device)
     sets = {'contours': store_contours, 'egemaps': store_egemaps}
-    if not (corpora or speech): raise ConfigError('there is nothing to learn from', remedy='Give --corpora, --speech or both')
+    if not (corpora or speech):
+        raise ConfigError(
+            'there is nothing to learn from', remedy='Give --corpora, --speech or both'
+        )
     tables = [_manifest(corpora, out, jobs, labels)[0]] if corpora else []
-    tables += [unlabelled(folder, jobs, out/'clips.csv') for folder in speech or ()]
-    names = [c.strip() for c in leave_out.split(',') if c.strip() not in ('', 'none')]; product = product or out/'pretrain'/target
-    file = pretrain_run(pd.concat(tables, ignore_index=True), load_config(preset, **options), features or out/'features', product, target, leave_out=names, hide=hide,
-                        functionals=sets[choose(functionals, sets, 'functionals')], device=device, jobs=jobs, command=told())
-    best = (h := pd.read_csv(product/'pretrain.csv')).loc[h.held_out_loss.idxmin()]
-    typer.echo(f'loss on held-out speakers {best.held_out_loss:.3f}, of the mean {best.mean_loss:.3f}\nstart from it: --initial-checkpoint {file}')
+    tables += [unlabelled(folder, jobs, out / 'clips.csv') for folder in speech or ()]
+    names = [c.strip() for c in leave_out.split(',') if c.strip() not in ('', 'none')]
+    product = product or out / 'pretrain' / target
+    file = pretrain_run(
+        pd.concat(tables, ignore_index=True),
+        load_config(preset, **options),
+        features or out / 'features',
+        product,
+        target,
+        leave_out=names,
+        hide=hide,
+        functionals=sets[choose(functionals, sets, 'functionals')],
+        device=device,
+        jobs=jobs,
+        command=told(),
+    )
+    best = (h := pd.read_csv(product / 'pretrain.csv')).loc[h.held_out_loss.idxmin()]
+    typer.echo(
+        f'loss on held-out speakers {best.held_out_loss:.3f}, of the mean {best.mean_loss:.3f}\nstart from it: --initial-checkpoint {file}'
+    )
 
 # %% ../../nbs/cli/20_verbs.ipynb #d9f636b9
 def _results_of(run):
     "The results of the set of corpora that a run belongs to; without them a model card says that nothing was measured."
     above = [p for p in Path(run).resolve().parents[:8]]
-    own = next((p for p in above if (p/'corpora.txt').is_file() or p.name == 'synthetic'), above[0])
-    return own/'results'
+    own = next(
+        (p for p in above if (p / 'corpora.txt').is_file() or p.name == 'synthetic'), above[0]
+    )
+    return own / 'results'
 
 # %% ../../nbs/cli/20_verbs.ipynb #adf736ac
 @verb
 def bundle(
-    run:Annotated[Optional[Path], typer.Argument(metavar='RUN', help='A run folder; without one, a model is trained on all corpora')] = None,
-    to:Annotated[Path, typer.Option('-o', '--to', help='The file to write')] = Path('model.svc'),
-    corpora:Corpora = None, preset:Preset = None, seed:Annotated[int, typer.Option(help='Seed of the training')] = 0,
-    system:Annotated[str, typer.Option(help='Name of the model, for its card', rich_help_panel=SELDOM)] = 'SPEAKER VGG CCT',
-    coverage:Annotated[float, typer.Option(help='Percent of validation clips that are accepted', rich_help_panel=SELDOM)] = 80,
-    out:Out = Path('output'), results:Results = None, device:Device = 'auto', jobs:Jobs = -1,
+    run: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar='RUN', help='A run folder; without one, a model is trained on all corpora'
+        ),
+    ] = None,
+    to: Annotated[Path, typer.Option('-o', '--to', help='The file to write')] = Path('model.svc'),
+    corpora: Corpora = None,
+    preset: Preset = None,
+    seed: Annotated[int, typer.Option(help='Seed of the training')] = 0,
+    system: Annotated[
+        str, typer.Option(help='Name of the model, for its card', rich_help_panel=SELDOM)
+    ] = 'SPEAKER VGG CCT',
+    coverage: Annotated[
+        float,
+        typer.Option(help='Percent of validation clips that are accepted', rich_help_panel=SELDOM),
+    ] = 80,
+    out: Out = Path('output'),
+    results: Results = None,
+    device: Device = 'auto',
+    jobs: Jobs = -1,
 ):
     """Pack a trained model into one file, for `predict` and `listen`.
 
     Without a run, a model is first trained on all corpora, none held out.
 
     Example: `speaker-vgg-cct bundle --corpora datasets -o model.svc`"""
-    from speaker_vgg_cct.inference.bundle import make_bundle
-    from speaker_vgg_cct.inference.recognizer import read_bundle
     from speaker_vgg_cct.data.split import make_split
     from speaker_vgg_cct.experiments.study import slug, train_cell
+    from speaker_vgg_cct.inference.bundle import make_bundle
+    from speaker_vgg_cct.inference.recognizer import read_bundle
     from speaker_vgg_cct.training.loop import load_config
+
     if run is None:
         check_options(default_preset(preset, corpora), {'seed': seed}, device=device)
         corpora, out, results, preset = places(corpora, out, results, preset)
-        manifest, config = _marked(corpora, out, '4', jobs), load_config(preset, seed=seed); run = out/'bundle'/f'{slug(system)}-{config.hash[:6]}-seed{seed}'
-        train_cell(make_split(manifest, None, balance='no_balanced', seed=seed), manifest, config, run, out/'features', device, jobs, system=system)
+        manifest, config = _marked(corpora, out, '4', jobs), load_config(preset, seed=seed)
+        run = out / 'bundle' / f'{slug(system)}-{config.hash[:6]}-seed{seed}'
+        train_cell(
+            make_split(manifest, None, balance='no_balanced', seed=seed),
+            manifest,
+            config,
+            run,
+            out / 'features',
+            device,
+            jobs,
+            system=system,
+        )
     made = make_bundle(run, to, results=[results or _results_of(run)], coverage=coverage)
-    typer.echo(f'{read_bundle(made)[1]["card"]}\nwritten to {made}, {made.stat().st_size/1e6:.1f} MB')
+    typer.echo(
+        f'{read_bundle(made)[1]["card"]}\nwritten to {made}, {made.stat().st_size / 1e6:.1f} MB'
+    )
 
 # %% ../../nbs/cli/20_verbs.ipynb #2ba08a55
 @verb
 def latency(
-    models:Annotated[Optional[list[str]], typer.Option(help='small, "small, without openSMILE", "small, speaker-adapted", "small, for live use" or CCT-14/7x2; may be repeated; default: all whose weights are there')] = None,
-    runtimes:Annotated[str, typer.Option(help='onnx, torch or both, divided by commas')] = 'onnx,torch',
-    repeats:Annotated[int, typer.Option(min=1, help='Repetitions of each measurement')] = 30,
-    out:Out = Path('output'), results:Results = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='small, "small, without openSMILE", "small, speaker-adapted", "small, for live use" or CCT-14/7x2; may be repeated; default: all whose weights are there'
+        ),
+    ] = None,
+    runtimes: Annotated[
+        str, typer.Option(help='onnx, torch or both, divided by commas')
+    ] = 'onnx,torch',
+    repeats: Annotated[int, typer.Option(min=1, help='Repetitions of each measurement')] = 30,
+    out: Out = Path('output'),
+    results: Results = None,
 ):
     """Measure the time from clip to answer, stage by stage.
 
@@ -745,29 +1590,52 @@ def latency(
 
     Example: `speaker-vgg-cct latency --runtimes torch`"""
     import pandas as pd
+
     from speaker_vgg_cct.benchmarks.bench import read_bench
     from speaker_vgg_cct.benchmarks.cost import machine
     from speaker_vgg_cct.benchmarks.latency import MODELS, lacking_file, latency_table
-    from speaker_vgg_cct.inference.recognizer import RUNTIMES
     from speaker_vgg_cct.experiments.summary import to_markdown
-    for m in models or (): choose(m, MODELS, 'model')
+    from speaker_vgg_cct.inference.recognizer import RUNTIMES
+
+    for m in models or ():
+        choose(m, MODELS, 'model')
     for m in () if models else MODELS:
-        if file := lacking_file(m): typer.echo(f'{m}: left out, for the weights file of its encoder is not there ({file}); `make campplus` fetches it')
+        if file := lacking_file(m):
+            typer.echo(
+                f'{m}: left out, for the weights file of its encoder is not there ({file}); `make campplus` fetches it'
+            )
     wanted = [choose(r.strip(), RUNTIMES, 'runtime') for r in runtimes.split(',')]
-    file = Path(results or out/'results')/'latency.csv'; old = read_bench(file, ['model', 'stage', 'ratio', 'processor']) # is wrong before anything is measured
-    with tempfile.TemporaryDirectory() as folder: table = latency_table(folder, models, wanted, repeats=repeats)
+    file = Path(results or out / 'results') / 'latency.csv'
+    old = read_bench(
+        file, ['model', 'stage', 'ratio', 'processor']
+    )  # is wrong before anything is measured
+    with tempfile.TemporaryDirectory() as folder:
+        table = latency_table(folder, models, wanted, repeats=repeats)
     here = table.round(3).assign(**machine('cpu'), command=told())
-    if len(old): here = pd.concat([old[~old.processor.isin(here.processor)], here]) # another kind of processor stands beside
-    with atomic(file) as tmp: here.to_csv(tmp, index=False)
-    typer.echo(f'{to_markdown(table[table.stage == "end to end"].drop(columns="stage").set_index("model").round(2))}\nwritten to {file}')
+    if len(old):
+        here = pd.concat(
+            [old[~old.processor.isin(here.processor)], here]
+        )  # another kind of processor stands beside
+    with atomic(file) as tmp:
+        here.to_csv(tmp, index=False)
+    typer.echo(
+        f'{to_markdown(table[table.stage == "end to end"].drop(columns="stage").set_index("model").round(2))}\nwritten to {file}'
+    )
 
 # %% ../../nbs/cli/20_verbs.ipynb #8767c551
 @verb
 def cost(
-    models:Annotated[Optional[list[str]], typer.Option(help='Name of a network; may be repeated; default: all')] = None,
-    repeats:Annotated[int, typer.Option(min=1, help='Largest number of rounds for each network')] = 20,
-    budget_s:Annotated[float, typer.Option(min=0, help='Seconds for each network, if three rounds fit')] = .5,
-    out:Out = Path('output'), results:Results = None,
+    models: Annotated[
+        list[str] | None, typer.Option(help='Name of a network; may be repeated; default: all')
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option(min=1, help='Largest number of rounds for each network')
+    ] = 20,
+    budget_s: Annotated[
+        float, typer.Option(min=0, help='Seconds for each network, if three rounds fit')
+    ] = 0.5,
+    out: Out = Path('output'),
+    results: Results = None,
 ):
     """Count and measure the computing of each network.
 
@@ -775,22 +1643,47 @@ def cost(
 
     Example: `speaker-vgg-cct cost --models cct_7_7x2_224`"""
     import pandas as pd
-    from speaker_vgg_cct.benchmarks.cost import best_device, cost_table, fused, machine, step_cost, times_shown
+
+    from speaker_vgg_cct.benchmarks.cost import (
+        best_device,
+        cost_table,
+        fused,
+        machine,
+        step_cost,
+        times_shown,
+    )
     from speaker_vgg_cct.experiments.summary import to_markdown
-    device, folder = best_device(), Path(results or out/'results'); about = machine(device) | {'command': told()}
-    table = cost_table(models, repeats=repeats, budget_s=budget_s, device=device).assign(fused=fused(device), fused_in_training=fused(device, .1))
-    with atomic(folder/'cost.csv') as tmp: table.assign(**about).to_csv(tmp, index=False)
+
+    device, folder = best_device(), Path(results or out / 'results')
+    about = machine(device) | {'command': told()}
+    table = cost_table(models, repeats=repeats, budget_s=budget_s, device=device).assign(
+        fused=fused(device), fused_in_training=fused(device, 0.1)
+    )
+    with atomic(folder / 'cost.csv') as tmp:
+        table.assign(**about).to_csv(tmp, index=False)
     if device == 'cuda':
-        with atomic(folder/'step.csv') as tmp: pd.DataFrame([step_cost() | about]).to_csv(tmp, index=False)
-    typer.echo(f'{to_markdown(times_shown(table, "forward"))}\nwritten to {folder/"cost.csv"}')
+        with atomic(folder / 'step.csv') as tmp:
+            pd.DataFrame([step_cost() | about]).to_csv(tmp, index=False)
+    typer.echo(f'{to_markdown(times_shown(table, "forward"))}\nwritten to {folder / "cost.csv"}')
 
 # %% ../../nbs/cli/20_verbs.ipynb #d503703c
 @verb
 def bench(
-    only:Annotated[Optional[str], typer.Option(help='Sections, divided by commas: pictures, embeddings, step, loader, evaluation, start, again, tried, memory, clips; default: all')] = None,
-    clips:Annotated[int, typer.Option(min=1, help='Number of short clips in the section clips; 100000 take about an hour')] = 2000,
-    repeats:Annotated[int, typer.Option(min=1, help='Repetitions of each measurement')] = 7,
-    out:Out = Path('output'), results:Results = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help='Sections, divided by commas: pictures, embeddings, step, loader, evaluation, start, again, tried, memory, clips; default: all'
+        ),
+    ] = None,
+    clips: Annotated[
+        int,
+        typer.Option(
+            min=1, help='Number of short clips in the section clips; 100000 take about an hour'
+        ),
+    ] = 2000,
+    repeats: Annotated[int, typer.Option(min=1, help='Repetitions of each measurement')] = 7,
+    out: Out = Path('output'),
+    results: Results = None,
 ):
     """Measure speed and memory beside the code that was replaced.
 
@@ -799,32 +1692,56 @@ def bench(
     Example: `speaker-vgg-cct bench --only pictures,step`"""
     from speaker_vgg_cct.benchmarks.bench import Size, aims_shown, run_bench
     from speaker_vgg_cct.experiments.summary import to_markdown
-    file = Path(results or out/'results')/'bench.csv'
-    table = run_bench(file, out/'bench', only and [s.strip() for s in only.split(',')], Size(repeats=repeats, clips=clips), told(), typer.echo)
+
+    file = Path(results or out / 'results') / 'bench.csv'
+    table = run_bench(
+        file,
+        out / 'bench',
+        only and [s.strip() for s in only.split(',')],
+        Size(repeats=repeats, clips=clips),
+        told(),
+        typer.echo,
+    )
     typer.echo(f'{to_markdown(aims_shown(table))}\nwritten to {file}')
 
 # %% ../../nbs/cli/20_verbs.ipynb #0c6d8668
 @verb
 def robustness(
-    models:Annotated[list[Path], typer.Argument(help='Bundles, made by `bundle`')],
-    corpora:Corpora = None,
-    clips:Annotated[int, typer.Option(min=1, help='Clips of each corpus, drawn at random')] = 40,
-    out:Out = Path('output'), results:Results = None, jobs:Jobs = -1,
+    models: Annotated[list[Path], typer.Argument(help='Bundles, made by `bundle`')],
+    corpora: Corpora = None,
+    clips: Annotated[int, typer.Option(min=1, help='Clips of each corpus, drawn at random')] = 40,
+    out: Out = Path('output'),
+    results: Results = None,
+    jobs: Jobs = -1,
 ):
     """Measure how answers change with level, container and silence, and how well speech is told from other sounds.
 
     Example: `speaker-vgg-cct robustness model.svc --corpora datasets`"""
     import pandas as pd
+
     from speaker_vgg_cct.core import provenance
-    from speaker_vgg_cct.inference.recognizer import Recognizer
+    from speaker_vgg_cct.evaluation.robustness import (
+        invariance,
+        invariance_table,
+        some_clips,
+        vad_table,
+    )
     from speaker_vgg_cct.experiments.summary import to_markdown
-    from speaker_vgg_cct.evaluation.robustness import invariance, invariance_table, some_clips, vad_table
-    recognizers = {Path(m).stem: Recognizer.load(m) for m in models} # a wrong file is told before anything is measured
+    from speaker_vgg_cct.inference.recognizer import Recognizer
+
+    recognizers = {
+        Path(m).stem: Recognizer.load(m) for m in models
+    }  # a wrong file is told before anything is measured
     corpora, out, results, _ = places(corpora, out, results, None)
     manifest, _ = _manifest(corpora, out, jobs)
     drawn = some_clips(manifest, clips)
-    about = dict(corpora='+'.join(drawn), synthetic=bool(manifest.synthetic.all()), clips=clips,
-                 commit=provenance()['commit'], command=told())
+    about = dict(
+        corpora='+'.join(drawn),
+        synthetic=bool(manifest.synthetic.all()),
+        clips=clips,
+        commit=provenance()['commit'],
+        command=told(),
+    )
     files = [f for some in drawn.values() for f in some]
     corpus = {f: name for name, some in drawn.items() for f in some}
     tables = []
@@ -835,8 +1752,15 @@ def robustness(
         tables.append(invariance_table(rows, ('model', 'corpus', 'form', 'group')))
     found = {'robustness': pd.concat(tables, ignore_index=True), 'vad': vad_table(drawn)}
     for name, table in found.items():
-        with atomic(Path(results)/f'{name}.csv') as tmp: table.round(6).assign(**about).to_csv(tmp, index=False)
-    shown = found['robustness'].query("corpus == 'all'").pivot(index='form', columns='model', values='unchanged')
+        with atomic(Path(results) / f'{name}.csv') as tmp:
+            table.round(6).assign(**about).to_csv(tmp, index=False)
+    shown = (
+        found['robustness']
+        .query("corpus == 'all'")
+        .pivot(index='form', columns='model', values='unchanged')
+    )
     accepted = found['vad'].groupby(['detector', 'speech']).accepted.mean().unstack()
-    typer.echo(f'{to_markdown(shown.round(1))}\n\nTaken for speech, percent:\n\n{to_markdown(accepted.round(1))}')
-    typer.echo(f'written to {Path(results)/"robustness.csv"} and vad.csv')
+    typer.echo(
+        f'{to_markdown(shown.round(1))}\n\nTaken for speech, percent:\n\n{to_markdown(accepted.round(1))}'
+    )
+    typer.echo(f'written to {Path(results) / "robustness.csv"} and vad.csv')

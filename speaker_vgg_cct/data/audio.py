@@ -8,12 +8,20 @@ __all__ = ['SAMPLE_RATE', 'LONGEST', 'LOSSLESS_ENDINGS', 'LOSSY_ENDINGS', 'VIDEO
            'as_path', 'as_file', 'Decoded', 'decode', 'load_audio', 'audio_blocks', 'samples_hash']
 
 # %% ../../nbs/data/00_audio.ipynb #01051052
-import contextlib, hashlib, io, numbers, os, re, warnings
+import contextlib
+import hashlib
+import io
+import numbers
+import os
+import re
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np, soundfile as sf, soxr
+import numpy as np
+import soundfile as sf
+import soxr
 from fastcore.basics import patch
 
 from ..core import AudioError
@@ -23,16 +31,81 @@ SAMPLE_RATE = 16000  # Hz; what the speaker encoders and the reference implement
 LONGEST = 3600.0  # seconds of a file that is taken into memory
 
 LOSSLESS_ENDINGS = tuple(
-    '.wav .wave .w64 .rf64 .flac .aiff .aif .aifc .caf .au .snd .voc .nist .sph '
-    '.wv .tta .ape .tak .avr .ircam .paf .pvf .sds .svx .wve .xi .sd2'.split()
+    [
+        '.wav',
+        '.wave',
+        '.w64',
+        '.rf64',
+        '.flac',
+        '.aiff',
+        '.aif',
+        '.aifc',
+        '.caf',
+        '.au',
+        '.snd',
+        '.voc',
+        '.nist',
+        '.sph',
+        '.wv',
+        '.tta',
+        '.ape',
+        '.tak',
+        '.avr',
+        '.ircam',
+        '.paf',
+        '.pvf',
+        '.sds',
+        '.svx',
+        '.wve',
+        '.xi',
+        '.sd2',
+    ]
 )
 LOSSY_ENDINGS = tuple(
-    '.mp3 .mp2 .ogg .oga .opus .spx .m4a .m4b .m4p .aac .wma .amr .awb .3ga '
-    '.ac3 .eac3 .mpc .ra .mka .weba'.split()
+    [
+        '.mp3',
+        '.mp2',
+        '.ogg',
+        '.oga',
+        '.opus',
+        '.spx',
+        '.m4a',
+        '.m4b',
+        '.m4p',
+        '.aac',
+        '.wma',
+        '.amr',
+        '.awb',
+        '.3ga',
+        '.ac3',
+        '.eac3',
+        '.mpc',
+        '.ra',
+        '.mka',
+        '.weba',
+    ]
 )
 VIDEO_ENDINGS = tuple(
-    '.mp4 .m4v .mov .mkv .webm .avi .wmv .asf .flv .3gp .3g2 .mpg .mpeg .mts .m2ts .vob '
-    '.ogv .rm'.split()
+    [
+        '.mp4',
+        '.m4v',
+        '.mov',
+        '.mkv',
+        '.webm',
+        '.avi',
+        '.wmv',
+        '.asf',
+        '.flv',
+        '.3gp',
+        '.3g2',
+        '.mpg',
+        '.mpeg',
+        '.mts',
+        '.m2ts',
+        '.vob',
+        '.ogv',
+        '.rm',
+    ]
 )
 AUDIO_ENDINGS = (
     LOSSLESS_ENDINGS + LOSSY_ENDINGS + VIDEO_ENDINGS
@@ -227,7 +300,11 @@ class AudioNote(UserWarning):
 def as_path(path) -> Path:
     "A path with `~` understood, unless a file of that very name exists."
     path = Path(path)
-    return Path(os.path.expanduser(path)) if str(path).startswith('~') and not os.path.lexists(path) else path
+    return (
+        Path(os.path.expanduser(path))
+        if str(path).startswith('~') and not os.path.lexists(path)
+        else path
+    )
 
 
 def _nothing_there(path):  # the error for a path that is no file; None if it is one
@@ -312,7 +389,7 @@ _OPEN_END = 'Last page lacks an end-of-stream bit'
 
 
 def _check_bytes(there: int, said: int):  # raises if a file says to be longer than it is
-    if 1000 < said - there and said < 2**31 - 2**16:  # greater: the length was not yet known
+    if said - there > 1000 and said < 2**31 - 2**16:  # greater: the length was not yet known
         raise AudioError(
             'is cut short',
             value=f'{there} of {said} bytes',
@@ -444,7 +521,7 @@ class _FFmpeg:
         import av  # loaded only here
 
         self.source = source
-        self.opened = None if hasattr(source, 'read') else open(source, 'rb')
+        self.opened = None if hasattr(source, 'read') else open(source, 'rb')  # noqa: SIM115 (closed with this)
         self.file = av.open(
             self.opened or source,
             metadata_errors='replace',
@@ -801,7 +878,7 @@ def audio_blocks(
 
 # %% ../../nbs/data/00_audio.ipynb #b10ecbe6
 def samples_hash(
-    y:np.ndarray, # float32 [samples]
-)->str: # 64 hexadecimal digits
+    y: np.ndarray,  # float32 [samples]
+) -> str:  # 64 hexadecimal digits
     "SHA-256 of the decoded samples."
     return hashlib.sha256(np.ascontiguousarray(y, np.float32).tobytes()).hexdigest()

@@ -9,514 +9,1156 @@ __all__ = ['CORPORA', 'REFERENCE', 'METADATA', 'AUDFORMAT', 'REPORT', 'COLUMNS',
            'label_counts']
 
 # %% ../../nbs/data/10_corpora.ipynb #4a308911
-import csv, io, os, posixpath, re
+import csv
+import io
+import os
+import posixpath
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np, pandas as pd, yaml
+import numpy as np
+import pandas as pd
+import yaml
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from .audio import AUDIO_ENDINGS, LOSSLESS_ENDINGS, LOSSY_ENDINGS, SAMPLE_RATE, count_endings, decode, is_audio_name, samples_hash, to_mono
-from ..core import (EMOTIONS, AudioError, ConfigError, CorpusError, StoreError, atomic, choose, hash_file, known_emotion,
-                                  plain_word)
+from speaker_vgg_cct.core import (
+    EMOTIONS,
+    AudioError,
+    ConfigError,
+    CorpusError,
+    StoreError,
+    atomic,
+    choose,
+    hash_file,
+    known_emotion,
+    plain_word,
+)
+from speaker_vgg_cct.data.audio import (
+    AUDIO_ENDINGS,
+    LOSSLESS_ENDINGS,
+    LOSSY_ENDINGS,
+    SAMPLE_RATE,
+    count_endings,
+    decode,
+    is_audio_name,
+    samples_hash,
+    to_mono,
+)
 
 # %% ../../nbs/data/10_corpora.ipynb #67c703bb
-_GENDERS = {**dict.fromkeys(('f', 'F', 'female', 'Female'), 'female'), **dict.fromkeys(('m', 'M', 'male', 'Male'), 'male')}
+_GENDERS = {
+    **dict.fromkeys(('f', 'F', 'female', 'Female'), 'female'),
+    **dict.fromkeys(('m', 'M', 'male', 'Male'), 'male'),
+}
 
-_RENAMED_TO = {*EMOTIONS, 'angry', 'bored', 'disgusted', 'excitement', 'fear', 'afraid', 'anxiety', 'frustrated', 'happiness',
-               'joy', 'sadness', 'surprise'} # words by which the reference layout is recognised; more would take in other layouts
+_RENAMED_TO = {
+    *EMOTIONS,
+    'angry',
+    'bored',
+    'disgusted',
+    'excitement',
+    'fear',
+    'afraid',
+    'anxiety',
+    'frustrated',
+    'happiness',
+    'joy',
+    'sadness',
+    'surprise',
+}  # words by which the reference layout is recognised; more would take in other layouts
+
 
 @dataclass(frozen=True)
 class Corpus:
     "How one corpus names its files; a row of `CORPORA`."
-    name: str # as it appears in the manifest
-    language: str # ISO 639-1, None if not known
-    pattern: str # regular expression of the end of a path without its ending; groups `emotion`, `speaker`, `gender`, `sentence`, `style`
-    example: str # a file name of the corpus, for messages and tests
-    source: str # where the corpus and its naming are described
-    emotions: dict = None # code -> emotion; None: written out, any word that `core` knows
-    genders: dict = field(default_factory=lambda: _GENDERS) # group `gender`, or the speaker if there is no such group -> gender
-    speaker: str = '{speaker}' # the speaker's id, made of groups
-    aliases: tuple = () # other names that its folder goes by, in lower case, letters and digits only
-    skip: dict = field(default_factory=dict) # (group, value) -> why such a clip is left out
-    table: Callable = None # folder -> {relative path or stem: groups}, where labels are not in the names
 
-    def parse(self, path)->dict: # the groups of the pattern and `clip`, None if the name is another
-        whole = Path(os.path.abspath(path)); m = re.search(f'(?<![^/])(?:{self.pattern})$', (whole.parent/whole.stem).as_posix())
+    name: str  # as it appears in the manifest
+    language: str  # ISO 639-1, None if not known
+    pattern: str  # regular expression of the end of a path without its ending; groups `emotion`, `speaker`, `gender`, `sentence`, `style`
+    example: str  # a file name of the corpus, for messages and tests
+    source: str  # where the corpus and its naming are described
+    emotions: dict = None  # code -> emotion; None: written out, any word that `core` knows
+    genders: dict = field(
+        default_factory=lambda: _GENDERS
+    )  # group `gender`, or the speaker if there is no such group -> gender
+    speaker: str = '{speaker}'  # the speaker's id, made of groups
+    aliases: tuple = ()  # other names that its folder goes by, in lower case, letters and digits only
+    skip: dict = field(default_factory=dict)  # (group, value) -> why such a clip is left out
+    table: Callable = (
+        None  # folder -> {relative path or stem: groups}, where labels are not in the names
+    )
+
+    def parse(
+        self, path
+    ) -> dict:  # the groups of the pattern and `clip`, None if the name is another
+        whole = Path(os.path.abspath(path))
+        m = re.search(f'(?<![^/])(?:{self.pattern})$', (whole.parent / whole.stem).as_posix())
         return m and {**m.groupdict(), 'clip': m[0].replace('/', '_')}
 
-    def emotion(self, code)->str: # the emotion of a code, None if there is none
+    def emotion(self, code) -> str:  # the emotion of a code, None if there is none
         return known_emotion(code) if self.emotions is None else self.emotions.get(code)
 
-    def why_skip(self, groups)->str: # why a clip with these groups is left out, None if it is not
-        return next((why for (group, value), why in self.skip.items() if groups.get(group) == value), None)
+    def why_skip(
+        self, groups
+    ) -> str:  # why a clip with these groups is left out, None if it is not
+        return next(
+            (why for (group, value), why in self.skip.items() if groups.get(group) == value), None
+        )
 
-    def understands(self, files)->float: # the share of files whose name and emotion are known
-        def is_label(word): return self.emotion(word) if self.emotions else plain_word(word) in _RENAMED_TO
-        def known(g): return g is not None and (self.table or self.why_skip(g) or is_label(g['emotion']))
-        return sum(bool(known(self.parse(f))) for f in files)/max(len(files), 1)
+    def understands(self, files) -> float:  # the share of files whose name and emotion are known
+        def is_label(word):
+            return self.emotion(word) if self.emotions else plain_word(word) in _RENAMED_TO
+
+        def known(g):
+            return g is not None and (self.table or self.why_skip(g) or is_label(g['emotion']))
+
+        return sum(bool(known(self.parse(f))) for f in files) / max(len(files), 1)
 
 # %% ../../nbs/data/10_corpora.ipynb #1def92f3
-def _iemocap_labels(folder)->dict: # {stem: {'emotion': code}}
+def _iemocap_labels(folder) -> dict:  # {stem: {'emotion': code}}
     "Labels of `Session*/dialog/EmoEvaluation/*.txt`; raises `CorpusError` if there are none."
     line = re.compile(r'\[\s*[\d.]+\s*-\s*[\d.]+\s*\]\s+(\S+)\s+(\w+)\s+\[')
-    files = [f for f in sorted(Path(folder).rglob('EmoEvaluation/*.txt')) if not f.name.startswith('.')]
-    rows = [m.groups() for f in files for m in map(line.match, f.read_text('utf-8', errors='replace').splitlines()) if m]
-    if not rows: raise CorpusError('has no label files', file=folder, remedy='IEMOCAP needs its Session*/dialog/EmoEvaluation/*.txt')
+    files = [
+        f for f in sorted(Path(folder).rglob('EmoEvaluation/*.txt')) if not f.name.startswith('.')
+    ]
+    rows = [
+        m.groups()
+        for f in files
+        for m in map(line.match, f.read_text('utf-8', errors='replace').splitlines())
+        if m
+    ]
+    if not rows:
+        raise CorpusError(
+            'has no label files',
+            file=folder,
+            remedy='IEMOCAP needs its Session*/dialog/EmoEvaluation/*.txt',
+        )
     return {stem: {'emotion': code} for stem, code in rows}
 
 # %% ../../nbs/data/10_corpora.ipynb #00df3ecf
-_EMOVO = dict(dis='disgust', gio='happy', neu='neutral', pau='fearful', rab='anger', sor='surprised', tri='sad')
-_CREMAD_WOMEN = [1000 + int(n) for n in (
-    '2 3 4 6 7 8 9 10 12 13 18 20 21 24 25 28 29 30 37 43 46 47 49 52 53 54 55 56 58 60 61 63 72 73 74 75 76 78 79 82 84 89 91').split()]
-_IEMOCAP = dict(ang='anger', dis='disgust', exc='excited', fea='fearful', fru='frustration', hap='happy', neu='neutral', sad='sad', sur='surprised')
-_two = lambda women, men: {**dict.fromkeys(women.split(), 'female'), **dict.fromkeys(men.split(), 'male')}
+_EMOVO = dict(
+    dis='disgust',
+    gio='happy',
+    neu='neutral',
+    pau='fearful',
+    rab='anger',
+    sor='surprised',
+    tri='sad',
+)
+_CREMAD_WOMEN = [
+    1000 + int(n)
+    for n in [
+        '2',
+        '3',
+        '4',
+        '6',
+        '7',
+        '8',
+        '9',
+        '10',
+        '12',
+        '13',
+        '18',
+        '20',
+        '21',
+        '24',
+        '25',
+        '28',
+        '29',
+        '30',
+        '37',
+        '43',
+        '46',
+        '47',
+        '49',
+        '52',
+        '53',
+        '54',
+        '55',
+        '56',
+        '58',
+        '60',
+        '61',
+        '63',
+        '72',
+        '73',
+        '74',
+        '75',
+        '76',
+        '78',
+        '79',
+        '82',
+        '84',
+        '89',
+        '91',
+    ]
+]
+_IEMOCAP = dict(
+    ang='anger',
+    dis='disgust',
+    exc='excited',
+    fea='fearful',
+    fru='frustration',
+    hap='happy',
+    neu='neutral',
+    sad='sad',
+    sur='surprised',
+)
 
-CORPORA = {c.name: c for c in (
-    Corpus('EMODB', 'de',
-        r'(?:(?P<channel>laryngo)/)?(?P<speaker>\d\d)(?P<sentence>[ab]\d\d)(?P<emotion>[A-Z])[a-z]?',
-        '03a01Fa',
-        'Burkhardt et al. 2005, A database of German emotional speech, Interspeech',
-        dict(W='anger', L='boredom', E='disgust', A='fearful', F='happy', T='sad', N='neutral'),
-        _two('08 09 13 14 16', '03 10 11 12 15'), aliases=('emodb', 'berlin', 'berlinemodb'),
-        skip={('channel', 'laryngo'): 'laryngogram'}),
-    Corpus('EMOVO', 'it', r'(?P<emotion>[a-z]{3})-(?P<speaker>(?P<gender>[fm])\d)-(?P<sentence>[a-z]\d)', 'dis-f1-b1',
-        'Costantini et al. 2014, EMOVO Corpus: an Italian Emotional Speech Database, LREC', _EMOVO, aliases=('emovo',)),
-    Corpus('RAVDESS', 'en',
-        r'(?P<modality>0[123])-(?P<channel>0[12])-(?P<emotion>\d\d)-0[12]-(?P<sentence>0[12])-0[12]'
-        r'-(?P<speaker>[01]\d|2[0-4])', '03-01-06-01-02-01-12',
-        'Livingstone & Russo 2018, The Ryerson Audio-Visual Database of Emotional Speech and Song, PLoS ONE 13(5)',
-        {f'{i:02}': e for i, e in enumerate('neutral calm happy sad anger fearful disgust surprised'.split(), 1)},
-        {f'{i:02}': ('male', 'female')[i % 2 == 0] for i in range(1, 25)}, aliases=('ravdess',),
-        skip={('channel', '02'): 'song', ('modality', '01'): 'sound of a video', ('modality', '02'): 'sound of a video'}),
-    Corpus('NEMO', 'pl', r'(?P<speaker>[A-Z]{2}\d)_(?P<emotion>[a-z]+)_(?P<sentence>\d+)', 'EB0_anger_11',
-        'Christop 2024, nEMO: Dataset of Emotional Speech in Polish, LREC-COLING',
-        dict(anger='anger', fear='fearful', happiness='happy', neutral='neutral', sadness='sad', surprised='surprised'),
-        _two('EB0 IC0 KD0 MK0', 'KS0 MP0 SM0 TP0 WR0'), aliases=('nemo',)),
-    Corpus('SAVEE', 'en', r'(?P<speaker>DC|JE|JK|KL)[_/](?P<sentence>(?P<emotion>[a-z]+)\d\d)', 'DC/a01',
-        'Haq & Jackson 2010, Multimodal Emotion Recognition, in Machine Audition (IGI Global)',
-        dict(a='anger', d='disgust', f='fearful', h='happy', n='neutral', sa='sad', su='surprised'), _two('', 'DC JE JK KL'), aliases=('savee',)),
-    Corpus('TESS', 'en', r'(?P<letter>[OY])AF?_(?P<sentence>[A-Za-z]+)_(?P<emotion>[a-z]+)', 'OAF_back_angry',
-        'Pichora-Fuller & Dupuis 2020, Toronto emotional speech set (TESS), doi:10.5683/SP2/E8H2MF',
-        dict(angry='anger', disgust='disgust', fear='fearful', happy='happy', neutral='neutral', ps='surprised', sad='sad'),
-        _two('OAF YAF', ''), '{letter}AF', aliases=('tess', 'tesstorontoemotionalspeechsetdata')),
-    Corpus('CREMAD', 'en', r'(?P<speaker>1\d{3})_(?P<sentence>[A-Z]{3})_(?P<emotion>[A-Z]{3})_[A-Z]{1,2}', '1001_DFA_ANG_XX',
-        'Cao et al. 2014, CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset, IEEE TAC 5(4)',
-        dict(ANG='anger', DIS='disgust', FEA='fearful', HAP='happy', NEU='neutral', SAD='sad'),
-        {str(i): 'female' if i in _CREMAD_WOMEN else 'male' for i in range(1001, 1092)}, aliases=('cremad', 'crema')),
-    Corpus('URDU', 'ur', r'(?P<speaker>S(?P<gender>[FM])\d+)_F\d+_(?P<emotion>[A-Z])\d+', 'SM1_F10_A010',
-        'Latif et al. 2018, Cross Lingual Speech Emotion Recognition: Urdu vs. Western Languages, FIT',
-        dict(A='anger', H='happy', N='neutral', S='sad'), aliases=('urdu', 'urdudataset', 'urdudatasetmaster')),
-    Corpus('IEMOCAP', 'en', r'(?P<session>Ses\d\d)[FM]_(?P<style>impro|script)\w*?(?:_(?P<turn>(?P<gender>[FM])[X\d]+))?', 'Ses01F_impro01_F000',
-        'Busso et al. 2008, IEMOCAP: interactive emotional dyadic motion capture database, LRE 42', _IEMOCAP, speaker='{session}{gender}',
-        aliases=('iemocap', 'iemocapfullrelease'), table=_iemocap_labels,
-        skip={('turn', None): 'whole dialogue', ('emotion', 'xxx'): 'annotators disagree', ('emotion', 'oth'): 'another emotion'}),
-    Corpus('DEMOS', 'it', r'(?:(?P<style>NP|PR|NEU)_)?(?P<gender>[fm])_(?P<number>\d+)_(?P<emotion>[a-z]{3})[^/_]*', 'PR_f_01_rab01a',
-        'Parada-Cabaleiro et al. 2020, DEMoS: an Italian emotional speech corpus, LRE 54', {**_EMOVO, 'col': 'guilt'},
-        speaker='{gender}_{number}', aliases=('demos', 'wavdemos')),
-    Corpus('BANGLASER', 'bn',
-        r'03-01-(?P<emotion>\d\d)-\d\d-(?P<sentence>\d\d)-\d\d-(?P<speaker>\d\d)',
-        '03-01-03-01-03-01-30',
-        'Das et al. 2022, BanglaSER: A speech emotion recognition dataset for the Bangla language, '
-        'Data in Brief 42',
-        {'01': 'happy', '02': 'sad', '03': 'anger', '04': 'surprised', '05': 'neutral'},
-        {f'{i:02}': ('female', 'male')[i % 2] for i in range(1, 35)}, aliases=('banglaser',)),
-    Corpus('MESD', 'es', r'(?P<emotion>[A-Z][a-z]+)_(?P<speaker>[FMC])_[AB]_(?P<sentence>[^/]+)',
-        'Anger_F_A_tarde',
-        'Duville et al. 2021, Mexican Emotional Speech Database (MESD), doi:10.17632/cy34mh68j9',
-        dict(Anger='anger', Disgust='disgust', Fear='fearful', Happiness='happy', Neutral='neutral',
-             Sadness='sad'),
-        aliases=('mesd', 'mexicanemotionalspeechdatabase', 'mexicanemotionalspeechdatabasemesd'))
-    )}
+
+def _two(women, men):
+    return {
+        **dict.fromkeys(women.split(), 'female'),
+        **dict.fromkeys(men.split(), 'male'),
+    }
+
+
+CORPORA = {
+    c.name: c
+    for c in (
+        Corpus(
+            'EMODB',
+            'de',
+            r'(?:(?P<channel>laryngo)/)?(?P<speaker>\d\d)(?P<sentence>[ab]\d\d)(?P<emotion>[A-Z])[a-z]?',
+            '03a01Fa',
+            'Burkhardt et al. 2005, A database of German emotional speech, Interspeech',
+            dict(W='anger', L='boredom', E='disgust', A='fearful', F='happy', T='sad', N='neutral'),
+            _two('08 09 13 14 16', '03 10 11 12 15'),
+            aliases=('emodb', 'berlin', 'berlinemodb'),
+            skip={('channel', 'laryngo'): 'laryngogram'},
+        ),
+        Corpus(
+            'EMOVO',
+            'it',
+            r'(?P<emotion>[a-z]{3})-(?P<speaker>(?P<gender>[fm])\d)-(?P<sentence>[a-z]\d)',
+            'dis-f1-b1',
+            'Costantini et al. 2014, EMOVO Corpus: an Italian Emotional Speech Database, LREC',
+            _EMOVO,
+            aliases=('emovo',),
+        ),
+        Corpus(
+            'RAVDESS',
+            'en',
+            r'(?P<modality>0[123])-(?P<channel>0[12])-(?P<emotion>\d\d)-0[12]-(?P<sentence>0[12])-0[12]'
+            r'-(?P<speaker>[01]\d|2[0-4])',
+            '03-01-06-01-02-01-12',
+            'Livingstone & Russo 2018, The Ryerson Audio-Visual Database of Emotional Speech and Song, PLoS ONE 13(5)',
+            {
+                f'{i:02}': e
+                for i, e in enumerate(
+                    ['neutral', 'calm', 'happy', 'sad', 'anger', 'fearful', 'disgust', 'surprised'],
+                    1,
+                )
+            },
+            {f'{i:02}': ('male', 'female')[i % 2 == 0] for i in range(1, 25)},
+            aliases=('ravdess',),
+            skip={
+                ('channel', '02'): 'song',
+                ('modality', '01'): 'sound of a video',
+                ('modality', '02'): 'sound of a video',
+            },
+        ),
+        Corpus(
+            'NEMO',
+            'pl',
+            r'(?P<speaker>[A-Z]{2}\d)_(?P<emotion>[a-z]+)_(?P<sentence>\d+)',
+            'EB0_anger_11',
+            'Christop 2024, nEMO: Dataset of Emotional Speech in Polish, LREC-COLING',
+            dict(
+                anger='anger',
+                fear='fearful',
+                happiness='happy',
+                neutral='neutral',
+                sadness='sad',
+                surprised='surprised',
+            ),
+            _two('EB0 IC0 KD0 MK0', 'KS0 MP0 SM0 TP0 WR0'),
+            aliases=('nemo',),
+        ),
+        Corpus(
+            'SAVEE',
+            'en',
+            r'(?P<speaker>DC|JE|JK|KL)[_/](?P<sentence>(?P<emotion>[a-z]+)\d\d)',
+            'DC/a01',
+            'Haq & Jackson 2010, Multimodal Emotion Recognition, in Machine Audition (IGI Global)',
+            dict(
+                a='anger',
+                d='disgust',
+                f='fearful',
+                h='happy',
+                n='neutral',
+                sa='sad',
+                su='surprised',
+            ),
+            _two('', 'DC JE JK KL'),
+            aliases=('savee',),
+        ),
+        Corpus(
+            'TESS',
+            'en',
+            r'(?P<letter>[OY])AF?_(?P<sentence>[A-Za-z]+)_(?P<emotion>[a-z]+)',
+            'OAF_back_angry',
+            'Pichora-Fuller & Dupuis 2020, Toronto emotional speech set (TESS), doi:10.5683/SP2/E8H2MF',
+            dict(
+                angry='anger',
+                disgust='disgust',
+                fear='fearful',
+                happy='happy',
+                neutral='neutral',
+                ps='surprised',
+                sad='sad',
+            ),
+            _two('OAF YAF', ''),
+            '{letter}AF',
+            aliases=('tess', 'tesstorontoemotionalspeechsetdata'),
+        ),
+        Corpus(
+            'CREMAD',
+            'en',
+            r'(?P<speaker>1\d{3})_(?P<sentence>[A-Z]{3})_(?P<emotion>[A-Z]{3})_[A-Z]{1,2}',
+            '1001_DFA_ANG_XX',
+            'Cao et al. 2014, CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset, IEEE TAC 5(4)',
+            dict(ANG='anger', DIS='disgust', FEA='fearful', HAP='happy', NEU='neutral', SAD='sad'),
+            {str(i): 'female' if i in _CREMAD_WOMEN else 'male' for i in range(1001, 1092)},
+            aliases=('cremad', 'crema'),
+        ),
+        Corpus(
+            'URDU',
+            'ur',
+            r'(?P<speaker>S(?P<gender>[FM])\d+)_F\d+_(?P<emotion>[A-Z])\d+',
+            'SM1_F10_A010',
+            'Latif et al. 2018, Cross Lingual Speech Emotion Recognition: Urdu vs. Western Languages, FIT',
+            dict(A='anger', H='happy', N='neutral', S='sad'),
+            aliases=('urdu', 'urdudataset', 'urdudatasetmaster'),
+        ),
+        Corpus(
+            'IEMOCAP',
+            'en',
+            r'(?P<session>Ses\d\d)[FM]_(?P<style>impro|script)\w*?(?:_(?P<turn>(?P<gender>[FM])[X\d]+))?',
+            'Ses01F_impro01_F000',
+            'Busso et al. 2008, IEMOCAP: interactive emotional dyadic motion capture database, LRE 42',
+            _IEMOCAP,
+            speaker='{session}{gender}',
+            aliases=('iemocap', 'iemocapfullrelease'),
+            table=_iemocap_labels,
+            skip={
+                ('turn', None): 'whole dialogue',
+                ('emotion', 'xxx'): 'annotators disagree',
+                ('emotion', 'oth'): 'another emotion',
+            },
+        ),
+        Corpus(
+            'DEMOS',
+            'it',
+            r'(?:(?P<style>NP|PR|NEU)_)?(?P<gender>[fm])_(?P<number>\d+)_(?P<emotion>[a-z]{3})[^/_]*',
+            'PR_f_01_rab01a',
+            'Parada-Cabaleiro et al. 2020, DEMoS: an Italian emotional speech corpus, LRE 54',
+            {**_EMOVO, 'col': 'guilt'},
+            speaker='{gender}_{number}',
+            aliases=('demos', 'wavdemos'),
+        ),
+        Corpus(
+            'BANGLASER',
+            'bn',
+            r'03-01-(?P<emotion>\d\d)-\d\d-(?P<sentence>\d\d)-\d\d-(?P<speaker>\d\d)',
+            '03-01-03-01-03-01-30',
+            'Das et al. 2022, BanglaSER: A speech emotion recognition dataset for the Bangla language, '
+            'Data in Brief 42',
+            {'01': 'happy', '02': 'sad', '03': 'anger', '04': 'surprised', '05': 'neutral'},
+            {f'{i:02}': ('female', 'male')[i % 2] for i in range(1, 35)},
+            aliases=('banglaser',),
+        ),
+        Corpus(
+            'MESD',
+            'es',
+            r'(?P<emotion>[A-Z][a-z]+)_(?P<speaker>[FMC])_[AB]_(?P<sentence>[^/]+)',
+            'Anger_F_A_tarde',
+            'Duville et al. 2021, Mexican Emotional Speech Database (MESD), doi:10.17632/cy34mh68j9',
+            dict(
+                Anger='anger',
+                Disgust='disgust',
+                Fear='fearful',
+                Happiness='happy',
+                Neutral='neutral',
+                Sadness='sad',
+            ),
+            aliases=(
+                'mesd',
+                'mexicanemotionalspeechdatabase',
+                'mexicanemotionalspeechdatabasemesd',
+            ),
+        ),
+    )
+}
 
 # %% ../../nbs/data/10_corpora.ipynb #7f67fcce
-_METADATA = {'file': ('path', 'filename', 'file_name', 'filepath', 'file_path'), 'emotion': ('label',),
-             'speaker': ('speaker_id', 'speakerid', 'spk_id'), 'gender': ('sex',),
-             'language': (), 'sentence': (), 'style': ()} # column → other names of it; other columns are not read
+_METADATA = {
+    'file': ('path', 'filename', 'file_name', 'filepath', 'file_path'),
+    'emotion': ('label',),
+    'speaker': ('speaker_id', 'speakerid', 'spk_id'),
+    'gender': ('sex',),
+    'language': (),
+    'sentence': (),
+    'style': (),
+}  # column → other names of it; other columns are not read
 _NEEDED = 'file', 'emotion', 'speaker'
 _SEPARATORS = {',': 'commas', ';': 'semicolons', '\t': 'tabs', '|': 'bars'}
 
+
 class Labels(dict):
     "What a table says of each file; `notes` are sentences on how the table was understood."
+
     notes = ()
 
-def _columns(head, path)->dict: # role → column of the table
+
+def _columns(head, path) -> dict:  # role → column of the table
     "Which column is which; raises `CorpusError` if two columns could be one."
     names, columns = [h.strip().lower() for h in head], {}
     for role, others in _METADATA.items():
         fits = [role] if role in names else [h for h in names if re.sub(r'[ -]', '_', h) in others]
-        if len(fits) > 1: raise CorpusError(f'has two columns that could be {role!r}', file=path, value=', '.join(fits),
-                                            remedy=f'Rename the right one to {role}')
-        if fits: columns[role] = names.index(fits[0])
+        if len(fits) > 1:
+            raise CorpusError(
+                f'has two columns that could be {role!r}',
+                file=path,
+                value=', '.join(fits),
+                remedy=f'Rename the right one to {role}',
+            )
+        if fits:
+            columns[role] = names.index(fits[0])
     return columns
 
-def _read_table(path)->tuple: # lines of fields, role → column, sentences on what was understood
+
+def _read_table(path) -> tuple:  # lines of fields, role → column, sentences on what was understood
     "A CSV by whatever separator its first line has; raises `CorpusError` if it lacks a column that is needed."
     try:
         text = Path(path).read_bytes().decode('utf-8-sig')
-        heads = {s: next(csv.reader(io.StringIO(text), delimiter=s, strict=True), []) for s in _SEPARATORS}
+        heads = {
+            s: next(csv.reader(io.StringIO(text), delimiter=s, strict=True), [])
+            for s in _SEPARATORS
+        }
         whole = [s for s, head in heads.items() if _columns(head, path).keys() >= {*_NEEDED}]
         separator = whole[0] if whole else max(heads, key=lambda s: len(heads[s]))
         lines = list(csv.reader(io.StringIO(text), delimiter=separator, strict=True))
     except (UnicodeDecodeError, csv.Error) as e:
-        raise CorpusError(f'is no CSV in UTF-8: {e}', file=path, remedy='Save it again as comma-separated UTF-8') from None
+        raise CorpusError(
+            f'is no CSV in UTF-8: {e}', file=path, remedy='Save it again as comma-separated UTF-8'
+        ) from None
     columns = _columns(heads[separator], path)
     if lack := [c for c in _NEEDED if c not in columns]:
         also = '; '.join(f'{c}: {", ".join(_METADATA[c])}' for c in _NEEDED)
-        raise CorpusError(f'lacks the columns {", ".join(lack)}', file=path, value=', '.join(heads[separator]),
-            remedy=f'Its first line has to name {", ".join(_NEEDED)}. Other names that are understood: {also}')
+        raise CorpusError(
+            f'lacks the columns {", ".join(lack)}',
+            file=path,
+            value=', '.join(heads[separator]),
+            remedy=f'Its first line has to name {", ".join(_NEEDED)}. Other names that are understood: {also}',
+        )
     notes = [f'separated by {_SEPARATORS[separator]}'] if separator != ',' else []
-    notes += [f'{role} is the column {head!r}' for role, n in columns.items() if (head := lines[0][n].strip()).lower() != role]
+    notes += [
+        f'{role} is the column {head!r}'
+        for role, n in columns.items()
+        if (head := lines[0][n].strip()).lower() != role
+    ]
     return lines, columns, notes
 
 # %% ../../nbs/data/10_corpora.ipynb #a1175387
-_NOBODY = set('nan na none null unknown unk undefined missing anonymous unbekannt'.split())
+_NOBODY = set(
+    [
+        'nan',
+        'na',
+        'none',
+        'null',
+        'unknown',
+        'unk',
+        'undefined',
+        'missing',
+        'anonymous',
+        'unbekannt',
+    ]
+)
 _NOBODY |= {'not available', 'not known', 'not specified', 'no speaker', 'unknown speaker'}
 
-def _is_nobody(speaker)->bool:
+
+def _is_nobody(speaker) -> bool:
     "Whether a table has no speaker there, but a word or sign for none, such as `N/A`, `<unk>` or `--`."
     word = (speaker or '').strip().lower()
     return word == '-1' or re.sub(r'[^\w ]|_', '', word).strip() in ('', *_NOBODY)
 
-def _metadata(folder)->Labels: # {relative path: {'emotion': ..., 'speaker': ..., ...}}
+
+def _metadata(folder) -> Labels:  # {relative path: {'emotion': ..., 'speaker': ..., ...}}
     "Rows of `metadata.csv`; raises `CorpusError` for a file that is no UTF-8 CSV or lacks a column, a value or a speaker."
-    path = Path(folder)/'metadata.csv'
+    path = Path(folder) / 'metadata.csv'
     lines, columns, notes = _read_table(path)
     rows, nobody, width = Labels(), [], len(lines[0])
     rows.notes = notes
     for n, line in enumerate(lines[1:], 2):
-        if not any(line): continue
+        if not any(line):
+            continue
         if len(line) != width:
-            raise CorpusError(f'line {n} has {len(line)} fields, not {width}', file=path, value=','.join(line)[:80],
-                remedy='A field that holds the separator needs quotes around it')
+            raise CorpusError(
+                f'line {n} has {len(line)} fields, not {width}',
+                file=path,
+                value=','.join(line)[:80],
+                remedy='A field that holds the separator needs quotes around it',
+            )
         row = {role: line[i].strip() or None for role, i in columns.items()}
-        if row.get('gender'): row['gender'] = row['gender'].lower()
+        if row.get('gender'):
+            row['gender'] = row['gender'].lower()
         if not row['file'] or _is_nobody(row['speaker']):
             nobody.append((n, row['speaker'] if row['file'] else 'no file'))
             continue
         key = posixpath.normpath(row.pop('file').replace('\\', '/'))
-        if key in rows: raise CorpusError(f'line {n} names a file for the second time', file=path, value=key)
+        if key in rows:
+            raise CorpusError(f'line {n} names a file for the second time', file=path, value=key)
         rows[key] = row
     if nobody:
-        told = ', '.join(f'line {n}: {what or "empty"}' for n, what in nobody[:5]) + (', …' if len(nobody) > 5 else '')
-        raise CorpusError(f'{len(nobody)} lines have no file or no speaker', file=path, value=told,
-            remedy='Each clip needs both: parts of a split must not share a speaker. Add them, or take the lines out')
+        told = ', '.join(f'line {n}: {what or "empty"}' for n, what in nobody[:5]) + (
+            ', …' if len(nobody) > 5 else ''
+        )
+        raise CorpusError(
+            f'{len(nobody)} lines have no file or no speaker',
+            file=path,
+            value=told,
+            remedy='Each clip needs both: parts of a split must not share a speaker. Add them, or take the lines out',
+        )
     return rows
 
 # %% ../../nbs/data/10_corpora.ipynb #e31f1be6
-REFERENCE = Corpus('reference', None, r'(?P<emotion>[A-Za-z]+)_(?P<dataset>[^_/]+)_(?P<speaker>[^_/]+)_[^/]+', 'anger_emovo_01_name',
-    'Speaker VGG CCT, reference implementation, README', genders={})
-METADATA = Corpus('metadata', None, r'[^/]+', 'metadata.csv', 'a file metadata.csv with the columns file, emotion, speaker', table=_metadata)
+REFERENCE = Corpus(
+    'reference',
+    None,
+    r'(?P<emotion>[A-Za-z]+)_(?P<dataset>[^_/]+)_(?P<speaker>[^_/]+)_[^/]+',
+    'anger_emovo_01_name',
+    'Speaker VGG CCT, reference implementation, README',
+    genders={},
+)
+METADATA = Corpus(
+    'metadata',
+    None,
+    r'[^/]+',
+    'metadata.csv',
+    'a file metadata.csv with the columns file, emotion, speaker',
+    table=_metadata,
+)
 
 # %% ../../nbs/data/10_corpora.ipynb #4971d752
-_DB_COLUMNS = dict(emotion='emotion', speaker='speaker', gender='gender', sex='gender', language='language', sentence='sentence', transcription='sentence', style='style')
+_DB_COLUMNS = dict(
+    emotion='emotion',
+    speaker='speaker',
+    gender='gender',
+    sex='gender',
+    language='language',
+    sentence='sentence',
+    transcription='sentence',
+    style='style',
+)
 
-def _db_table(folder, name:str)->pd.DataFrame: # strings, missing is None
+
+def _db_table(folder, name: str) -> pd.DataFrame:  # strings, missing is None
     "A table of an audformat database; raises `CorpusError` if it is there as a pickle only, or cannot be read."
-    path = Path(folder)/f'db.{name}.csv'
+    path = Path(folder) / f'db.{name}.csv'
     try:
-        if path.is_file(): df = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[''])
-        elif (path := path.with_name(f'db.{name}.parquet')).is_file(): df = pd.read_parquet(path)
-        else: raise CorpusError('is no table that can be read', file=Path(folder)/f'db.{name}.csv', value='.pkl' if path.with_name(f'db.{name}.pkl').exists() else None,
-                                remedy="A CSV or Parquet file is needed, pickles are not opened. `audb.load_to(folder, name)` writes them; so does a database's save(folder, storage_format='csv')")
-    except (OSError, ValueError) as e: raise CorpusError(f'is no table that can be read: {e}', file=path) from None
-    return df.astype(object).where(df.notna(), None).map(lambda v: v if v is None else str(v).strip())
+        if path.is_file():
+            df = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[''])
+        elif (path := path.with_name(f'db.{name}.parquet')).is_file():
+            df = pd.read_parquet(path)
+        else:
+            raise CorpusError(
+                'is no table that can be read',
+                file=Path(folder) / f'db.{name}.csv',
+                value='.pkl' if path.with_name(f'db.{name}.pkl').exists() else None,
+                remedy="A CSV or Parquet file is needed, pickles are not opened. `audb.load_to(folder, name)` writes them; so does a database's save(folder, storage_format='csv')",
+            )
+    except (OSError, ValueError) as e:
+        raise CorpusError(f'is no table that can be read: {e}', file=path) from None
+    return (
+        df.astype(object).where(df.notna(), None).map(lambda v: v if v is None else str(v).strip())
+    )
 
-def _two_letters(language)->str: # 'deu' -> 'de'; what ISO 639 does not know stays
-    if len(language) < 3: return language
-    from iso639 import Lang; from iso639.exceptions import InvalidLanguageValue # comes with audformat; some seconds
-    try: return Lang(language).pt1 or language
-    except InvalidLanguageValue: return language
+
+def _two_letters(language) -> str:  # 'deu' -> 'de'; what ISO 639 does not know stays
+    if len(language) < 3:
+        return language
+    from iso639 import Lang
+    from iso639.exceptions import InvalidLanguageValue  # comes with audformat; some seconds
+
+    try:
+        return Lang(language).pt1 or language
+    except InvalidLanguageValue:
+        return language
 
 # %% ../../nbs/data/10_corpora.ipynb #d88f7f76
-def _db_header(path)->dict: # plain values; `schemes` and `tables` are there
+def _db_header(path) -> dict:  # plain values; `schemes` and `tables` are there
     "The header of an audformat database; raises `CorpusError` if it is none."
-    try: header = yaml.safe_load(path.read_text('utf-8'))
-    except (OSError, yaml.YAMLError, ValueError, RecursionError) as e: raise CorpusError(f'is no header of an audformat database: {str(e)[:200]}', file=path) from None
-    named = lambda d: isinstance(d, dict) and all(isinstance(k, str) and isinstance(v, dict) and not re.search(r'[/\\\0]', k) for k, v in d.items())
-    if not isinstance(header, dict): raise CorpusError('is no header of an audformat database', file=path, remedy='It has the keys name, schemes and tables')
+    try:
+        header = yaml.safe_load(path.read_text('utf-8'))
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as e:
+        raise CorpusError(
+            f'is no header of an audformat database: {str(e)[:200]}', file=path
+        ) from None
+
+    def named(d):
+        return isinstance(d, dict) and all(
+            isinstance(k, str) and isinstance(v, dict) and not re.search(r'[/\\\0]', k)
+            for k, v in d.items()
+        )
+
+    if not isinstance(header, dict):
+        raise CorpusError(
+            'is no header of an audformat database',
+            file=path,
+            remedy='It has the keys name, schemes and tables',
+        )
     header |= {k: header.get(k) or {} for k in ('schemes', 'tables')}
     for part in ('schemes', 'tables'):
-        if not named(header[part]): raise CorpusError(f'is no header of an audformat database: its {part} are not named each', file=path)
+        if not named(header[part]):
+            raise CorpusError(
+                f'is no header of an audformat database: its {part} are not named each', file=path
+            )
     for name, t in header['tables'].items():
-        t['columns'] = {c: about or {} for c, about in t['columns'].items()} if isinstance(t.get('columns'), dict) else {}
-        if not named(t['columns']): raise CorpusError('is no header of an audformat database: columns are not named each', file=path, value=name)
+        t['columns'] = (
+            {c: about or {} for c, about in t['columns'].items()}
+            if isinstance(t.get('columns'), dict)
+            else {}
+        )
+        if not named(t['columns']):
+            raise CorpusError(
+                'is no header of an audformat database: columns are not named each',
+                file=path,
+                value=name,
+            )
     return header
 
-def _db_speakers(folder, db:dict, scheme)->dict: # {speaker: {'gender': ..., ...}}
+
+def _db_speakers(folder, db: dict, scheme) -> dict:  # {speaker: {'gender': ..., ...}}
     "What a scheme says of each speaker, itself or in a table of its own."
     labels = db['schemes'].get(scheme, {}).get('labels') if isinstance(scheme, str) else None
-    if isinstance(labels, str): labels = (t := _db_table(folder, labels)).set_index(t.columns[0]).to_dict('index')
-    plain = lambda about: {_DB_COLUMNS[k]: str(v) for k, v in about.items() if k in _DB_COLUMNS and isinstance(v, (str, int))}
-    return {str(s): plain(about) for s, about in labels.items() if isinstance(about, dict)} if isinstance(labels, dict) else {}
+    if isinstance(labels, str):
+        labels = (t := _db_table(folder, labels)).set_index(t.columns[0]).to_dict('index')
+
+    def plain(about):
+        return {
+            _DB_COLUMNS[k]: str(v)
+            for k, v in about.items()
+            if k in _DB_COLUMNS and isinstance(v, (str, int))
+        }
+
+    return (
+        {str(s): plain(about) for s, about in labels.items() if isinstance(about, dict)}
+        if isinstance(labels, dict)
+        else {}
+    )
 
 # %% ../../nbs/data/10_corpora.ipynb #fe6e57e4
-def _db_rows(folder, db:dict)->dict: # {relative path: {'emotion': ..., ...}}, as the tables have it
+def _db_rows(
+    folder, db: dict
+) -> dict:  # {relative path: {'emotion': ..., ...}}, as the tables have it
     "What the tables of whole files say of each; raises `CorpusError` if two disagree, or none has emotions."
-    path, rows, said, schemes = Path(folder)/'db.yaml', {}, {}, ('emotion', 'speaker')
-    role = lambda column, scheme: _DB_COLUMNS.get(column) or (scheme if isinstance(scheme, str) and scheme in schemes else None)
-    tables = {n: {c: r for c, about in t['columns'].items() if (r := role(c, about.get('scheme_id')))} for n, t in db['tables'].items() if t.get('type') == 'filewise'}
-    labelled = [n for n, columns in tables.items() if 'emotion' in columns.values()]; gold = [n for n in labelled if 'gold_standard' in n]
-    if not labelled: raise CorpusError('has no table with the emotions of whole files', file=path, value=', '.join(db['tables']), remedy='A filewise table with a column `emotion` is needed')
+    path, rows, said, schemes = Path(folder) / 'db.yaml', {}, {}, ('emotion', 'speaker')
+
+    def role(column, scheme):
+        return _DB_COLUMNS.get(column) or (
+            scheme if isinstance(scheme, str) and scheme in schemes else None
+        )
+
+    tables = {
+        n: {c: r for c, about in t['columns'].items() if (r := role(c, about.get('scheme_id')))}
+        for n, t in db['tables'].items()
+        if t.get('type') == 'filewise'
+    }
+    labelled = [n for n, columns in tables.items() if 'emotion' in columns.values()]
+    gold = [n for n in labelled if 'gold_standard' in n]
+    if not labelled:
+        raise CorpusError(
+            'has no table with the emotions of whole files',
+            file=path,
+            value=', '.join(db['tables']),
+            remedy='A filewise table with a column `emotion` is needed',
+        )
     for name, columns in tables.items():
-        if gold and name not in gold: columns = {c: r for c, r in columns.items() if r != 'emotion'}
-        if not columns: continue
-        known = {c: _db_speakers(folder, db, db['tables'][name]['columns'][c].get('scheme_id')) for c, r in columns.items() if r == 'speaker'}
+        if gold and name not in gold:
+            columns = {c: r for c, r in columns.items() if r != 'emotion'}
+        if not columns:
+            continue
+        known = {
+            c: _db_speakers(folder, db, db['tables'][name]['columns'][c].get('scheme_id'))
+            for c, r in columns.items()
+            if r == 'speaker'
+        }
         for line in _db_table(folder, name).to_dict('records'):
-            if not line.get('file'): raise CorpusError(f'table {name} has a row without a file', file=path)
+            if not line.get('file'):
+                raise CorpusError(f'table {name} has a row without a file', file=path)
             row = rows.setdefault(key := posixpath.normpath(line['file'].replace('\\', '/')), {})
             for column, group in columns.items():
-                if (value := line.get(column)) is None: continue
+                if (value := line.get(column)) is None:
+                    continue
                 first = said.setdefault((key, group), (name, value))
-                if first[1] != value: raise CorpusError(f'tables {first[0]} and {name} disagree on the {group} of a file', file=path, value=key, remedy='Remove one of them, or write a metadata.csv')
+                if first[1] != value:
+                    raise CorpusError(
+                        f'tables {first[0]} and {name} disagree on the {group} of a file',
+                        file=path,
+                        value=key,
+                        remedy='Remove one of them, or write a metadata.csv',
+                    )
                 row |= known.get(column, {}).get(value, {}) | {group: value}
-    for (key, group), (_, value) in said.items(): rows[key][group] = value # a column goes before what is known of the speaker
+    for (key, group), (_, value) in said.items():
+        rows[key][group] = value  # a column goes before what is known of the speaker
     return rows
 
-def _db_ambiguous(folder)->set: # relative paths
+
+def _db_ambiguous(folder) -> set:  # relative paths
     "Files that a database lists as ambiguous, such as 281 of EMO-DB 2.0 with low agreement."
-    path = Path(folder)/AUDFORMAT.example
-    if not path.is_file(): return set()
+    path = Path(folder) / AUDFORMAT.example
+    if not path.is_file():
+        return set()
     tables = _db_header(path)['tables']
     names = [n for n, t in tables.items() if 'ambiguous' in n and t.get('type') == 'filewise']
     files = [f for n in names for f in _db_table(folder, n).get('file', ()) if f]
     return {posixpath.normpath(f.replace('\\', '/')) for f in files}
 
-def _audformat(folder)->dict: # {relative path: {'emotion': ..., 'speaker': ..., ...}}
+
+def _audformat(folder) -> dict:  # {relative path: {'emotion': ..., 'speaker': ..., ...}}
     "Labels of an audformat database; raises `CorpusError` if it has none of whole files, tables disagree, or a file with a label has no speaker."
-    path = Path(folder)/'db.yaml'; db = _db_header(path); rows = _db_rows(folder, db)
-    spoken = db.get('languages'); only = spoken[0] if isinstance(spoken, list) and len(spoken) == 1 and isinstance(spoken[0], str) else None
-    short = {l: _two_letters(l) for l in {r.get('language') or only for r in rows.values()} - {None}}
+    path = Path(folder) / 'db.yaml'
+    db = _db_header(path)
+    rows = _db_rows(folder, db)
+    spoken = db.get('languages')
+    only = (
+        spoken[0]
+        if isinstance(spoken, list) and len(spoken) == 1 and isinstance(spoken[0], str)
+        else None
+    )
+    short = {
+        entry: _two_letters(entry)
+        for entry in {r.get('language') or only for r in rows.values()} - {None}
+    }
     names = Counter(posixpath.splitext(posixpath.basename(k))[0] for k in rows)
     for key, row in rows.items():
-        if row.get('emotion') and not row.get('speaker'): raise CorpusError('names no speaker of a file', file=path, value=key, remedy='Each clip needs one: parts of a split must not share a speaker')
-        row |= dict(language=short.get(row.get('language') or only), gender=(row.get('gender') or '').lower() or None, synthetic=db.get('synthetic') is True)
+        if row.get('emotion') and not row.get('speaker'):
+            raise CorpusError(
+                'names no speaker of a file',
+                file=path,
+                value=key,
+                remedy='Each clip needs one: parts of a split must not share a speaker',
+            )
+        row |= dict(
+            language=short.get(row.get('language') or only),
+            gender=(row.get('gender') or '').lower() or None,
+            synthetic=db.get('synthetic') is True,
+        )
         stem = posixpath.splitext(key)[0]
-        if names[posixpath.basename(stem)] > 1: row['clip'] = stem.replace('/', '_')
+        if names[posixpath.basename(stem)] > 1:
+            row['clip'] = stem.replace('/', '_')
     return rows
 
 # %% ../../nbs/data/10_corpora.ipynb #7d507498
-AUDFORMAT = replace(METADATA, name='audformat', example='db.yaml', source='an audformat database', table=_audformat)
+AUDFORMAT = replace(
+    METADATA, name='audformat', example='db.yaml', source='an audformat database', table=_audformat
+)
 
 # %% ../../nbs/data/10_corpora.ipynb #bc8022df
 def audio_files(
-    folder, # searched at any depth
-)->tuple[list[Path], list[Path]]: # the files with an ending of audio in order, and the linked folders that were not entered
+    folder,  # searched at any depth
+) -> tuple[
+    list[Path], list[Path]
+]:  # the files with an ending of audio in order, and the linked folders that were not entered
     "The clips below a folder; raises `CorpusError` for a folder in it that cannot be read."
-    def refuse(e): raise CorpusError(f'cannot be read: {e.strerror}', file=e.filename)
+
+    def refuse(e):
+        raise CorpusError(f'cannot be read: {e.strerror}', file=e.filename)
+
     files, links = [], []
     for at, dirs, names in os.walk(folder, onerror=refuse):
         dirs[:] = sorted(d for d in dirs if not d.startswith('.'))
-        links += [Path(at)/d for d in dirs if (Path(at)/d).is_symlink()]
-        files += [Path(at)/n for n in sorted(names) if is_audio_name(n) and not n.startswith('.')]
+        links += [Path(at) / d for d in dirs if (Path(at) / d).is_symlink()]
+        files += [Path(at) / n for n in sorted(names) if is_audio_name(n) and not n.startswith('.')]
     return files, links
 
 # %% ../../nbs/data/10_corpora.ipynb #352611fd
-def _named(folder)->Corpus: # the corpus that a folder is named after, None if it is none
-    name = re.sub(r'[^a-z0-9]', '', re.sub(r'_wav$', '', Path(os.path.abspath(folder)).name.lower()))
+def _named(folder) -> Corpus:  # the corpus that a folder is named after, None if it is none
+    name = re.sub(
+        r'[^a-z0-9]', '', re.sub(r'_wav$', '', Path(os.path.abspath(folder)).name.lower())
+    )
     return next((c for c in CORPORA.values() if name in c.aliases), None)
 
-def _datasets(corpus, files)->set: # what names of the reference layout give as the dataset
+
+def _datasets(corpus, files) -> set:  # what names of the reference layout give as the dataset
     parsed = filter(None, map(corpus.parse, files))
     return {plain_word(g['dataset']) for g in parsed if known_emotion(g['emotion'])}
 
+
 def recognise(
-    folder, # of one corpus
-    files:list, # its clips
-)->Corpus: # None if it is none that is known
+    folder,  # of one corpus
+    files: list,  # its clips
+) -> Corpus:  # None if it is none that is known
     "Which importer reads a folder."
-    listed = next((c for c in (AUDFORMAT, METADATA) if (Path(folder)/c.example).is_file()), None)
-    called = listed is AUDFORMAT and _db_header(Path(folder)/'db.yaml').get('name') # `audb.load` names the folder after a hash
+    listed = next((c for c in (AUDFORMAT, METADATA) if (Path(folder) / c.example).is_file()), None)
+    called = listed is AUDFORMAT and _db_header(Path(folder) / 'db.yaml').get(
+        'name'
+    )  # `audb.load` names the folder after a hash
     called = Path(called).name if isinstance(called, str) else ''
     own = _named(folder) or (_named(called) if called else None)
-    as_own = dict(name=own.name, language=own.language) if own else dict(name=called or re.sub(r'_wav$', '', Path(os.path.abspath(folder)).name))
-    if own and own.understands(files) > .5 and not (own.table and listed is AUDFORMAT): return own
-    if listed: return replace(listed, **as_own)
-    shares = {c: share for c in CORPORA if (share := CORPORA[c].understands(files)) >= .9}
+    as_own = (
+        dict(name=own.name, language=own.language)
+        if own
+        else dict(name=called or re.sub(r'_wav$', '', Path(os.path.abspath(folder)).name))
+    )
+    if own and own.understands(files) > 0.5 and not (own.table and listed is AUDFORMAT):
+        return own
+    if listed:
+        return replace(listed, **as_own)
+    shares = {c: share for c in CORPORA if (share := CORPORA[c].understands(files)) >= 0.9}
     best = [c for c, share in shares.items() if share == max(shares.values())]
     if len(best) > 1:
-        raise CorpusError(f'could be {" or ".join(best)} by the names of its files', file=folder,
-            value=files[0].name, remedy='Name its folder after the right one, or add a '
-                                        'metadata.csv (file, emotion, speaker)')
-    if best: return CORPORA[best[0]]
-    is_reference = REFERENCE.understands(files) > .5 and len(_datasets(REFERENCE, files)) == 1
+        raise CorpusError(
+            f'could be {" or ".join(best)} by the names of its files',
+            file=folder,
+            value=files[0].name,
+            remedy='Name its folder after the right one, or add a '
+            'metadata.csv (file, emotion, speaker)',
+        )
+    if best:
+        return CORPORA[best[0]]
+    is_reference = REFERENCE.understands(files) > 0.5 and len(_datasets(REFERENCE, files)) == 1
     return replace(REFERENCE, **as_own) if is_reference else None
 
 # %% ../../nbs/data/10_corpora.ipynb #351af4f9
 REPORT = ('file', 'corpus', 'problem', 'detail', 'left_out')
 
-def _frame(rows, columns)->pd.DataFrame: # strings are Python's, missing is None
+
+def _frame(rows, columns) -> pd.DataFrame:  # strings are Python's, missing is None
     types = {'seconds': float, 'synthetic': bool, 'left_out': bool}
     df = pd.DataFrame(rows, columns=columns, dtype=object)
-    return pd.DataFrame({c: df[c].astype(types[c]) if c in types else df[c].astype(object).where(df[c].notna(), None) for c in columns})
+    return pd.DataFrame(
+        {
+            c: df[c].astype(types[c])
+            if c in types
+            else df[c].astype(object).where(df[c].notna(), None)
+            for c in columns
+        }
+    )
 
-def _problem(file, corpus, problem, detail='', left_out=True): return dict(zip(REPORT, (str(file), corpus, problem, detail, left_out)))
+
+def _problem(file, corpus, problem, detail='', left_out=True):
+    return dict(zip(REPORT, (str(file), corpus, problem, detail, left_out)))
 
 # %% ../../nbs/data/10_corpora.ipynb #f6707c69
 def _unknown(folder, files):
     looked = ', '.join(f'{c.name} {c.example}' for c in (*CORPORA.values(), REFERENCE))
-    error = CorpusError('is no corpus in a layout that is known', file=folder, value=files[0].name if files else 'no file that is audio by its ending',
-        remedy=f'Looked for a metadata.csv (file, emotion, speaker), for the db.yaml of an audformat database and for names like {looked}')
+    error = CorpusError(
+        'is no corpus in a layout that is known',
+        file=folder,
+        value=files[0].name if files else 'no file that is audio by its ending',
+        remedy=f'Looked for a metadata.csv (file, emotion, speaker), for the db.yaml of an audformat database and for names like {looked}',
+    )
     name, detail = Path(os.path.abspath(folder)).name, 'like no corpus that is known'
-    rows = [_problem(f, name, 'unknown layout', detail) for f in files] or [_problem(folder, name, 'no clip', 'no file of sound')]
-    error.report = _frame(rows, REPORT) # for whoever can write it
+    rows = [_problem(f, name, 'unknown layout', detail) for f in files] or [
+        _problem(folder, name, 'no clip', 'no file of sound')
+    ]
+    error.report = _frame(rows, REPORT)  # for whoever can write it
     return error
 
+
 def find_corpora(
-    folder, # of corpora, or one corpus itself
-    names=None, # which of them; None: all
-)->dict: # name -> (`Corpus`, its folder)
+    folder,  # of corpora, or one corpus itself
+    names=None,  # which of them; None: all
+) -> dict:  # name -> (`Corpus`, its folder)
     "The corpora in a folder, each subfolder by itself; raises `CorpusError` for one that is not known, unless only others are asked for."
     folder = Path(folder)
-    if not folder.is_dir(): raise CorpusError('is no folder', file=folder)
+    if not folder.is_dir():
+        raise CorpusError('is no folder', file=folder)
     direct = [p for p in folder.iterdir() if is_audio_name(p) and not p.name.startswith('.')]
-    whole = recognise(folder, audio_files(folder)[0]) if direct or _named(folder) or any((folder/c.example).is_file() for c in (AUDFORMAT, METADATA)) else None
+    whole = (
+        recognise(folder, audio_files(folder)[0])
+        if direct
+        or _named(folder)
+        or any((folder / c.example).is_file() for c in (AUDFORMAT, METADATA))
+        else None
+    )
     found, unknown = {}, []
-    for sub in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith('.')) if not (whole or direct) else []:
+    for sub in (
+        sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith('.'))
+        if not (whole or direct)
+        else []
+    ):
         files, _ = audio_files(sub)
         corpus = recognise(sub, files) if files else None
-        if corpus: found.setdefault(corpus.name, []).append((corpus, sub))
-        elif files: unknown.append((sub, files))
-    if whole: found = {whole.name: [(whole, folder)]}
-    elif len(found) == 1 and not unknown: # perhaps the folders of the speakers or emotions of one corpus
-        (name, cs), = found.items()
-        if len(cs) > 1 and all(c is CORPORA.get(name) for c, _ in cs): found = {name: [(cs[0][0], folder)]}
+        if corpus:
+            found.setdefault(corpus.name, []).append((corpus, sub))
+        elif files:
+            unknown.append((sub, files))
+    if whole:
+        found = {whole.name: [(whole, folder)]}
+    elif (
+        len(found) == 1 and not unknown
+    ):  # perhaps the folders of the speakers or emotions of one corpus
+        ((name, cs),) = found.items()
+        if len(cs) > 1 and all(c is CORPORA.get(name) for c, _ in cs):
+            found = {name: [(cs[0][0], folder)]}
     for name, cs in found.items():
-        if len(cs) > 1: raise CorpusError(f'holds {name} twice', file=folder, value=', '.join(s.name for _, s in cs), remedy='Put it into one folder')
-    if unknown and (names is None or not set(names) <= set(found)): raise _unknown(*unknown[0])
-    if not found: raise _unknown(folder, direct)
-    return {n: found[choose(n, found, 'corpus', CorpusError, folder)][0] for n in (found if names is None else names)}
+        if len(cs) > 1:
+            raise CorpusError(
+                f'holds {name} twice',
+                file=folder,
+                value=', '.join(s.name for _, s in cs),
+                remedy='Put it into one folder',
+            )
+    if unknown and (names is None or not set(names) <= set(found)):
+        raise _unknown(*unknown[0])
+    if not found:
+        raise _unknown(folder, direct)
+    return {
+        n: found[choose(n, found, 'corpus', CorpusError, folder)][0]
+        for n in (found if names is None else names)
+    }
 
 # %% ../../nbs/data/10_corpora.ipynb #2bbb0ac6
-COLUMNS = ('clip', 'path', 'corpus', 'speaker', 'emotion', 'gender', 'language', 'sentence', 'style', 'synthetic', 'seconds', 'sha256')
-STYLES = dict(impro='improvised', script='scripted', PR='prototypical', NP='not prototypical', NEU=None)
+COLUMNS = (
+    'clip',
+    'path',
+    'corpus',
+    'speaker',
+    'emotion',
+    'gender',
+    'language',
+    'sentence',
+    'style',
+    'synthetic',
+    'seconds',
+    'sha256',
+)
+STYLES = dict(
+    impro='improvised', script='scripted', PR='prototypical', NP='not prototypical', NEU=None
+)
 
 # %% ../../nbs/data/10_corpora.ipynb #73a3e08d
-def _form(file): # 0 lossless, 1 compressed, 2 video
+def _form(file):  # 0 lossless, 1 compressed, 2 video
     ending = file.suffix.lower()
     return 0 if ending in LOSSLESS_ENDINGS else 1 if ending in LOSSY_ENDINGS else 2
 
-def _one_form_each(corpus:Corpus, folder, files, table)->tuple[list, list]: # the files to read, rows of the report
+
+def _one_form_each(
+    corpus: Corpus, folder, files, table
+) -> tuple[list, list]:  # the files to read, rows of the report
     "Leaves out what is there in a better form: in the same folder by its name, in another one by what its name says."
-    def is_listed(f): return f.relative_to(folder).as_posix() in (table or ())
+
+    def is_listed(f):
+        return f.relative_to(folder).as_posix() in (table or ())
+
     best = {}
-    for f in sorted(files, key=lambda f: (not is_listed(f), AUDIO_ENDINGS.index(f.suffix.lower()))): best.setdefault((f.parent, f.stem), f)
-    kept = {f: f if is_listed(f) else best[f.parent, f.stem] for f in files} # two rows of a table are two clips
+    for f in sorted(files, key=lambda f: (not is_listed(f), AUDIO_ENDINGS.index(f.suffix.lower()))):
+        best.setdefault((f.parent, f.stem), f)
+    kept = {
+        f: f if is_listed(f) else best[f.parent, f.stem] for f in files
+    }  # two rows of a table are two clips
     if table is None:
         of_clip = {}
         for f in files:
-            if kept[f] == f and (g := corpus.parse(f)): of_clip.setdefault(g['clip'], []).append(f)
+            if kept[f] == f and (g := corpus.parse(f)):
+                of_clip.setdefault(g['clip'], []).append(f)
         for fs in of_clip.values():
             first = min(fs, key=_form)
-            for f in fs: kept[f] = f if _form(f) == _form(first) else first
-    rows = [_problem(f, corpus.name, 'other form', f'the same recording as {k.name}, which is read') for f, k in kept.items() if k != f]
+            for f in fs:
+                kept[f] = f if _form(f) == _form(first) else first
+    rows = [
+        _problem(f, corpus.name, 'other form', f'the same recording as {k.name}, which is read')
+        for f, k in kept.items()
+        if k != f
+    ]
     return [f for f, k in kept.items() if k == f], rows
 
-_ABOUT = re.compile(r'(metadata\.csv|labels\.ya?ml|db\..+|SYNTHETIC|(README|LICEN[CS]E|CITATION|COPYING|CHANGELOG|NOTICE)\b.*)', re.I) # tables of labels, and texts about a corpus
 
-def _other_files(folder): # that are not audio by their endings, and no table of labels
-    return [Path(at)/n for at, dirs, names in os.walk(folder) for n in sorted(names)
-            if not is_audio_name(n) and not any(p.startswith('.') for p in (Path(at)/n).relative_to(folder).parts) and not _ABOUT.fullmatch(n) and Path(at).name != 'EmoEvaluation']
+_ABOUT = re.compile(
+    r'(metadata\.csv|labels\.ya?ml|db\..+|SYNTHETIC|(README|LICEN[CS]E|CITATION|COPYING|CHANGELOG|NOTICE)\b.*)',
+    re.I,
+)  # tables of labels, and texts about a corpus
 
-def _told_others(corpus:Corpus, folder)->list: # at most one row of the report
-    if not (others := _other_files(folder)): return []
+
+def _other_files(folder):  # that are not audio by their endings, and no table of labels
+    return [
+        Path(at) / n
+        for at, dirs, names in os.walk(folder)
+        for n in sorted(names)
+        if not is_audio_name(n)
+        and not any(p.startswith('.') for p in (Path(at) / n).relative_to(folder).parts)
+        and not _ABOUT.fullmatch(n)
+        and Path(at).name != 'EmoEvaluation'
+    ]
+
+
+def _told_others(corpus: Corpus, folder) -> list:  # at most one row of the report
+    if not (others := _other_files(folder)):
+        return []
     return [_problem(folder, corpus.name, 'not audio', count_endings(others), left_out=False)]
 
-def _told_reference(corpus:Corpus, folder, files)->list: # at most one row of the report
+
+def _told_reference(corpus: Corpus, folder, files) -> list:  # at most one row of the report
     "How names were read that have the reference layout, if the dataset in them is not the corpus."
-    if corpus.pattern != REFERENCE.pattern: return []
+    if corpus.pattern != REFERENCE.pattern:
+        return []
     datasets = _datasets(corpus, files)
-    if plain_word(corpus.name) in datasets: return []
+    if plain_word(corpus.name) in datasets:
+        return []
     speakers = sorted({g['speaker'] for f in files if (g := corpus.parse(f))})
-    detail = (f'names are emotion_dataset_speaker_name: dataset {", ".join(sorted(datasets))}, '
-              f'{len(speakers)} speakers, such as {speakers[0]}')
+    detail = (
+        f'names are emotion_dataset_speaker_name: dataset {", ".join(sorted(datasets))}, '
+        f'{len(speakers)} speakers, such as {speakers[0]}'
+    )
     return [_problem(folder, corpus.name, 'read as', detail, left_out=False)]
 
-def _told_empty(folder)->list: # rows of the report: subfolders that hold files, but no audio
+
+def _told_empty(folder) -> list:  # rows of the report: subfolders that hold files, but no audio
     subs = sorted(p for p in Path(folder).iterdir() if p.is_dir() and not p.name.startswith('.'))
     found = [(p, others) for p in subs if not audio_files(p)[0] and (others := _other_files(p))]
-    return [_problem(p, p.name, 'no corpus', f'no audio, but {count_endings(others)}', left_out=False) for p, others in found]
+    return [
+        _problem(p, p.name, 'no corpus', f'no audio, but {count_endings(others)}', left_out=False)
+        for p, others in found
+    ]
 
 # %% ../../nbs/data/10_corpora.ipynb #a11ba209
-def _apart(a:str, b:str)->tuple: # two relative paths → the folders in which they differ
+def _apart(a: str, b: str) -> tuple:  # two relative paths → the folders in which they differ
     a, b, above = a.split('/'), b.split('/'), []
-    while a[0] == b[0] and len(a) > 1 and len(b) > 1: # `x/y.wav`, `x/x/y.wav`: `x` holds `x/x`
+    while a[0] == b[0] and len(a) > 1 and len(b) > 1:  # `x/y.wav`, `x/x/y.wav`: `x` holds `x/x`
         above.append(a.pop(0))
         b.pop(0)
-    while a and b and a[-1] == b[-1]: a.pop(), b.pop()
+    while a and b and a[-1] == b[-1]:
+        a.pop(), b.pop()
     return '/'.join(above + a), '/'.join(above + b)
 
-def _equal(a, b)->bool: # files with the same bytes; one that cannot be read equals none
-    try: return a.stat().st_size == b.stat().st_size and hash_file(a) == hash_file(b)
-    except OSError: return False
 
-def _copies(corpus:Corpus, folder, files, table)->dict: # file → the equal one that is read in its place
+def _equal(a, b) -> bool:  # files with the same bytes; one that cannot be read equals none
+    try:
+        return a.stat().st_size == b.stat().st_size and hash_file(a) == hash_file(b)
+    except OSError:
+        return False
+
+
+def _copies(
+    corpus: Corpus, folder, files, table
+) -> dict:  # file → the equal one that is read in its place
     """Files that are there twice: equal bytes, and the path of one is the end of the other's
     (`Actor_01/x.wav`, `unzipped/Actor_01/x.wav`), or the name alone says who speaks and how."""
     times = Counter(f.name for f in files)
     inside = {f: f.relative_to(folder).as_posix() for f in files if times[f.name] > 1}
     kept, copies, listed = defaultdict(list), {}, table or ()
-    def ends(path): return [path.split('/', n)[-1] for n in range(path.count('/') + 1)]
+
+    def ends(path):
+        return [path.split('/', n)[-1] for n in range(path.count('/') + 1)]
+
     for f in sorted(inside, key=lambda f: (inside[f] not in listed, len(f.parts), inside[f])):
-        if table is None: near = own = [(corpus.parse(f) or {}).get('clip', inside[f])]
-        else: near, own = [*ends(inside[f]), ('longer', inside[f])], [inside[f], *(('longer', e) for e in ends(inside[f]))]
-        same = (k for name in near for k in kept[name] if not (inside[f] in listed and inside[k] in listed))
-        same = next((k for k in same if _equal(f, k)), None) # two rows of a table are two clips
-        if same: copies[f] = same
-        for name in () if same else own: kept[name].append(f)
+        if table is None:
+            near = own = [(corpus.parse(f) or {}).get('clip', inside[f])]
+        else:
+            near, own = (
+                [*ends(inside[f]), ('longer', inside[f])],
+                [inside[f], *(('longer', e) for e in ends(inside[f]))],
+            )
+        same = (
+            k
+            for name in near
+            for k in kept[name]
+            if not (inside[f] in listed and inside[k] in listed)
+        )
+        same = next((k for k in same if _equal(f, k)), None)  # two rows of a table are two clips
+        if same:
+            copies[f] = same
+        for name in () if same else own:
+            kept[name].append(f)
     return copies
 
-def _told_copies(corpus, folder, files, copies)->list[dict]: # rows of the report: a row each file, a row each two folders
+
+def _told_copies(
+    corpus, folder, files, copies
+) -> list[dict]:  # rows of the report: a row each file, a row each two folders
     "What is there twice."
-    rows = [_problem(f, corpus.name, 'copy', f'the same bytes as {kept}') for f, kept in copies.items()]
-    pairs = Counter(_apart(*(p.relative_to(folder).as_posix() for p in (kept, f))) for f, kept in copies.items())
+    rows = [
+        _problem(f, corpus.name, 'copy', f'the same bytes as {kept}') for f, kept in copies.items()
+    ]
+    pairs = Counter(
+        _apart(*(p.relative_to(folder).as_posix() for p in (kept, f))) for f, kept in copies.items()
+    )
     for (read, other), n in pairs.items():
-        others = sum(Path(folder)/other in f.parents for f in files) - n
-        rows.append(_problem(Path(folder)/other, corpus.name, 'there twice', f'{n} files equal those of the same names in {Path(folder)/read}, '
-            'each is read once' + (f'; {others} files differ' if others and other else ''), left_out=False))
+        others = sum(Path(folder) / other in f.parents for f in files) - n
+        rows.append(
+            _problem(
+                Path(folder) / other,
+                corpus.name,
+                'there twice',
+                f'{n} files equal those of the same names in {Path(folder) / read}, '
+                'each is read once' + (f'; {others} files differ' if others and other else ''),
+                left_out=False,
+            )
+        )
     return rows
 
 # %% ../../nbs/data/10_corpora.ipynb #759aea4d
 _ENDING = re.compile(f'({"|".join(map(re.escape, AUDIO_ENDINGS))})$', re.I)
 
-def _backwards(path)->list[str]: # 'a/x.wav' → ['x', 'a']
+
+def _backwards(path) -> list[str]:  # 'a/x.wav' → ['x', 'a']
     return _ENDING.sub('', path).split('/')[::-1]
 
-def _locate(table, files)->tuple[dict, dict]: # file → row of the table; unclear row → the files that it could mean
+
+def _locate(
+    table, files
+) -> tuple[dict, dict]:  # file → row of the table; unclear row → the files that it could mean
     """Which row is whose, of relative paths: the same path, else one that ends in the other (a bare name, an absolute path
     of another machine), where that leads to one file from one row."""
     where = {f: f for f in files if f in table}
     left, claims, unclear = defaultdict(list), defaultdict(list), {}
     for f in files:
-        if f not in where: left[_backwards(f)[0]].append(f)
+        if f not in where:
+            left[_backwards(f)[0]].append(f)
     for key in (k for k in table if k not in where):
         parts = _backwards(key)
         fits = [f for f in left[parts[0]] if all(a == b for a, b in zip(parts, _backwards(f)))]
-        for f in fits: claims[f].append(key)
-        if len(fits) > 1: unclear[key] = fits
+        for f in fits:
+            claims[f].append(key)
+        if len(fits) > 1:
+            unclear[key] = fits
     for f, keys in claims.items():
-        if len(keys) == 1 and keys[0] not in unclear: where[f] = keys[0]
-        for k in keys if len(keys) > 1 else (): unclear.setdefault(k, []).append(f)
+        if len(keys) == 1 and keys[0] not in unclear:
+            where[f] = keys[0]
+        for k in keys if len(keys) > 1 else ():
+            unclear.setdefault(k, []).append(f)
     return where, unclear
 
 # %% ../../nbs/data/10_corpora.ipynb #de39fa3d
-OWN_WORDS = 'labels.yaml' # in the folder of a corpus: what its words mean
+OWN_WORDS = 'labels.yaml'  # in the folder of a corpus: what its words mean
+
 
 def read_words(
-    file, # YAML: `word: emotion`, or `word: null` for clips that are to be left out
-)->dict: # plain word → emotion or None
+    file,  # YAML: `word: emotion`, or `word: null` for clips that are to be left out
+) -> dict:  # plain word → emotion or None
     "What a corpus's own words mean; raises `CorpusError` for an emotion that is none."
-    try: words = yaml.safe_load(Path(file).read_text('utf-8'))
+    try:
+        words = yaml.safe_load(Path(file).read_text('utf-8'))
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as e:
-        raise CorpusError(f'cannot be read as YAML: {str(e)[:200]}', file=file, remedy='A line each word: `hangry: anger`') from None
-    if not isinstance(words, dict) or not all(v is None or isinstance(v, str) for v in words.values()):
-        raise CorpusError('is no list of words and emotions', file=file, remedy='A line each word: `hangry: anger`, or `hangry: null` to leave it out')
-    return {plain_word(k): None if v is None else choose(v, EMOTIONS, f'emotion of {k!r}', CorpusError, file) for k, v in words.items()}
+        raise CorpusError(
+            f'cannot be read as YAML: {str(e)[:200]}',
+            file=file,
+            remedy='A line each word: `hangry: anger`',
+        ) from None
+    if not isinstance(words, dict) or not all(
+        v is None or isinstance(v, str) for v in words.values()
+    ):
+        raise CorpusError(
+            'is no list of words and emotions',
+            file=file,
+            remedy='A line each word: `hangry: anger`, or `hangry: null` to leave it out',
+        )
+    return {
+        plain_word(k): None
+        if v is None
+        else choose(v, EMOTIONS, f'emotion of {k!r}', CorpusError, file)
+        for k, v in words.items()
+    }
 
-def _meaning(corpus:Corpus, label, words:dict)->tuple: # the emotion, and why there is none
+
+def _meaning(corpus: Corpus, label, words: dict) -> tuple:  # the emotion, and why there is none
     "The emotion of a label: the user's words go before the project's, but not before the codes of a known corpus."
     emotion, word = corpus.emotion(label), plain_word(label)
     if word in words and not (emotion and corpus.emotions is not None):
@@ -533,28 +1175,47 @@ def _rename_alike(rows, folder):
             inside = Path(r['path']).relative_to(folder).with_suffix('').as_posix()
             r['clip'] = f"{r['corpus']}/{inside.replace('/', '_')}"
 
-def _told_table(corpus, folder, table, where, unclear)->list[dict]: # rows of the report
+
+def _told_table(corpus, folder, table, where, unclear) -> list[dict]:  # rows of the report
     "How a table of labels was understood, and the rows of it that led to no file."
     say, at = (lambda file, *a: _problem(file, corpus.name, *a)), Path(folder)
     notes = getattr(table, 'notes', ())
-    out = [say(at/corpus.example, 'read as', '; '.join(notes), False)] if notes else []
+    out = [say(at / corpus.example, 'read as', '; '.join(notes), False)] if notes else []
     elsewhere = [f for f, k in where.items() if f != k]
     if elsewhere and corpus.table in (_metadata, _audformat):
-        out.append(say(at/corpus.example, 'read as', f'{len(elsewhere)} files lie elsewhere than listed, such as {where[elsewhere[0]]}, which is {elsewhere[0]}', False))
-    out += [say(at/k, 'unclear path', f'fits {" and ".join(sorted(set(fits))[:2])}') for k, fits in sorted(unclear.items())]
-    return out + [say(at/k, 'missing file', 'in the list of labels only') for k in sorted(set(table) - set(where.values()) - set(unclear))]
+        out.append(
+            say(
+                at / corpus.example,
+                'read as',
+                f'{len(elsewhere)} files lie elsewhere than listed, such as {where[elsewhere[0]]}, which is {elsewhere[0]}',
+                False,
+            )
+        )
+    out += [
+        say(at / k, 'unclear path', f'fits {" and ".join(sorted(set(fits))[:2])}')
+        for k, fits in sorted(unclear.items())
+    ]
+    return out + [
+        say(at / k, 'missing file', 'in the list of labels only')
+        for k in sorted(set(table) - set(where.values()) - set(unclear))
+    ]
+
 
 def _read_corpus(
-    corpus:Corpus, folder, # as `find_corpora` gives them
-    merge_excited:bool=False, # as in `read_corpora`
-    words:dict=None, # as `read_words` gives them
-)->tuple[list, list]: # rows of the manifest, rows of the report
+    corpus: Corpus,
+    folder,  # as `find_corpora` gives them
+    merge_excited: bool = False,  # as in `read_corpora`
+    words: dict = None,  # as `read_words` gives them
+) -> tuple[list, list]:  # rows of the manifest, rows of the report
     "One corpus's labels; each file is in one of the two lists."
     files, links = audio_files(folder)
     table = corpus.table(folder) if corpus.table else None
-    own = Path(folder)/OWN_WORDS
+    own = Path(folder) / OWN_WORDS
     words = (read_words(own) if own.is_file() else {}) | (words or {})
-    rows, problems = [], [_problem(l, corpus.name, 'linked folder', 'not entered') for l in links]
+    rows, problems = (
+        [],
+        [_problem(line, corpus.name, 'linked folder', 'not entered') for line in links],
+    )
     if copies := _copies(corpus, folder, files, table):
         problems += _told_copies(corpus, folder, files, copies)
         files = [f for f in files if f not in copies]
@@ -562,31 +1223,61 @@ def _read_corpus(
     problems += doubles + _told_others(corpus, folder) + _told_reference(corpus, folder, files)
     inside = {f: f.relative_to(folder).as_posix() for f in files}
     where, unclear = _locate(table, list(inside.values())) if table is not None else ({}, {})
-    synthetic = (Path(folder)/'SYNTHETIC').exists() # the marker that made-up speech carries
+    synthetic = (Path(folder) / 'SYNTHETIC').exists()  # the marker that made-up speech carries
     ambiguous = _db_ambiguous(folder)
     for f in files:
         g = corpus.parse(f)
-        if g is None: problems.append(_problem(f, corpus.name, 'unknown name', f'not like {corpus.example}')); continue
-        if table is not None: g |= table.get(where.get(inside[f]), {})
+        if g is None:
+            problems.append(_problem(f, corpus.name, 'unknown name', f'not like {corpus.example}'))
+            continue
+        if table is not None:
+            g |= table.get(where.get(inside[f]), {})
         why = 'annotators disagree' if inside[f] in ambiguous else corpus.why_skip(g)
-        if why: problems.append(_problem(f, corpus.name, why)); continue
+        if why:
+            problems.append(_problem(f, corpus.name, why))
+            continue
         if not g.get('emotion'):
-            problems.append(_problem(f, corpus.name, 'no label', 'its label is empty' if inside[f] in where else 'not in the list of labels'))
+            problems.append(
+                _problem(
+                    f,
+                    corpus.name,
+                    'no label',
+                    'its label is empty' if inside[f] in where else 'not in the list of labels',
+                )
+            )
             continue
         emotion, why = _meaning(corpus, g['emotion'], words)
-        if why: problems.append(_problem(f, corpus.name, why, g['emotion'])); continue
-        if merge_excited and emotion == 'excited': emotion = 'happy'
+        if why:
+            problems.append(_problem(f, corpus.name, why, g['emotion']))
+            continue
+        if merge_excited and emotion == 'excited':
+            emotion = 'happy'
         speaker = corpus.speaker.format(**g)
-        rows.append(dict(clip=f"{corpus.name}/{g['clip']}", path=str(f), corpus=corpus.name, speaker=f'{corpus.name}/{speaker}', emotion=emotion,
-            gender=corpus.genders.get(g['gender'] if 'gender' in g else speaker), language=g.get('language') or corpus.language,
-            sentence=g.get('sentence'), style=STYLES.get(g.get('style'), g.get('style')), synthetic=synthetic or g.get('synthetic', False)))
-    if corpus.pattern == METADATA.pattern: _rename_alike(rows, folder)
-    return rows, problems + (_told_table(corpus, folder, table, where, unclear) if table is not None else [])
+        rows.append(
+            dict(
+                clip=f"{corpus.name}/{g['clip']}",
+                path=str(f),
+                corpus=corpus.name,
+                speaker=f'{corpus.name}/{speaker}',
+                emotion=emotion,
+                gender=corpus.genders.get(g.get('gender', speaker)),
+                language=g.get('language') or corpus.language,
+                sentence=g.get('sentence'),
+                style=STYLES.get(g.get('style'), g.get('style')),
+                synthetic=synthetic or g.get('synthetic', False),
+            )
+        )
+    if corpus.pattern == METADATA.pattern:
+        _rename_alike(rows, folder)
+    return rows, problems + (
+        _told_table(corpus, folder, table, where, unclear) if table is not None else []
+    )
 
 # %% ../../nbs/data/10_corpora.ipynb #4be3f6e7
-def _one_spelling(speaker): # 'Spk-03' and 'spk 3' → 'spk_3'
+def _one_spelling(speaker):  # 'Spk-03' and 'spk 3' → 'spk_3'
     name = re.sub(r'[\s_-]+', '_', str(speaker).strip().casefold())
     return re.sub(r'(?<!\d)0+(?=\d)', '', re.sub(r'^(\d+)\.0+$', r'\1', name))
+
 
 def _check_speakers(manifest):
     "Raises `CorpusError` for clips of nobody, and for a speaker of a corpus that is written in two ways."
@@ -596,210 +1287,360 @@ def _check_speakers(manifest):
     for (corpus, speaker), n in clips.items():
         own = speaker.removeprefix(f'{corpus}/')
         if _is_nobody(own):
-            raise CorpusError(f'{n} clips of {corpus} have no speaker', file=first[speaker], value=own,
-                remedy='Each clip needs one: parts of a split must not share a speaker. Add it, or leave the clip out')
+            raise CorpusError(
+                f'{n} clips of {corpus} have no speaker',
+                file=first[speaker],
+                value=own,
+                remedy='Each clip needs one: parts of a split must not share a speaker. Add it, or leave the clip out',
+            )
         spellings[corpus, _one_spelling(own)].append((own, n, speaker))
     for (corpus, _), ways in spellings.items():
         if len(ways) > 1:
-            raise CorpusError(f'{corpus} has a speaker who is written in {len(ways)} ways, or {len(ways)} who could be one', file=first[ways[0][2]],
+            raise CorpusError(
+                f'{corpus} has a speaker who is written in {len(ways)} ways, or {len(ways)} who could be one',
+                file=first[ways[0][2]],
                 value=', '.join(f'{own!r} in {n} clips' for own, n, _ in ways),
-                remedy='One person written in two ways would be in two parts of a split: write the name in one way, or give two people clearly different names')
+                remedy='One person written in two ways would be in two parts of a split: write the name in one way, or give two people clearly different names',
+            )
 
 # %% ../../nbs/data/10_corpora.ipynb #3594e888
 def check_manifest(
-    manifest:pd.DataFrame, # with the columns of `COLUMNS`, `seconds` and `sha256` may lack
-)->pd.DataFrame: # the same
+    manifest: pd.DataFrame,  # with the columns of `COLUMNS`, `seconds` and `sha256` may lack
+) -> pd.DataFrame:  # the same
     "Raises `CorpusError` if a column lacks, a clip has no speaker or an unknown emotion, a speaker is written in two ways, or two files have one clip id."
     lack = [c for c in COLUMNS[:-2] if c not in manifest]
-    if lack: raise CorpusError(f'the manifest lacks the columns {", ".join(lack)}')
+    if lack:
+        raise CorpusError(f'the manifest lacks the columns {", ".join(lack)}')
     for c in ('clip', 'path', 'corpus', 'speaker', 'emotion'):
         bad = manifest[manifest[c].isna() | (manifest[c] == '')]
-        if len(bad): raise CorpusError(f'{len(bad)} clips have no {c}', file=bad.path.iloc[0], remedy='Each clip needs one: add it, or leave the clip out')
-    for c, p in zip(manifest.emotion, manifest.path): choose(c, EMOTIONS, 'emotion', CorpusError, p)
+        if len(bad):
+            raise CorpusError(
+                f'{len(bad)} clips have no {c}',
+                file=bad.path.iloc[0],
+                remedy='Each clip needs one: add it, or leave the clip out',
+            )
+    for c, p in zip(manifest.emotion, manifest.path):
+        choose(c, EMOTIONS, 'emotion', CorpusError, p)
     _check_speakers(manifest)
     twice = manifest[manifest['clip'].duplicated(keep=False)].sort_values('clip')
-    if len(twice): raise CorpusError('two files are the same clip', file=twice.path.iloc[0], value=twice.path.iloc[1],
-        remedy=f'Remove or rename one of the two; {twice["clip"].nunique()} clips are there twice or more, in files that differ')
+    if len(twice):
+        raise CorpusError(
+            'two files are the same clip',
+            file=twice.path.iloc[0],
+            value=twice.path.iloc[1],
+            remedy=f'Remove or rename one of the two; {twice["clip"].nunique()} clips are there twice or more, in files that differ',
+        )
     return manifest
 
 # %% ../../nbs/data/10_corpora.ipynb #796f6537
-def _some(files, folder, n=2): # 'a/x.wav, a/y.wav'
-    def short(file): return file if (inside := os.path.relpath(file, folder)).startswith('..') else inside
+def _some(files, folder, n=2):  # 'a/x.wav, a/y.wav'
+    def short(file):
+        return file if (inside := os.path.relpath(file, folder)).startswith('..') else inside
+
     return ', '.join(short(f) for f in list(files)[:n])
 
+
 def explain(
-    report:pd.DataFrame, # as `read_corpora` gives it
-    folder, # that was read, for short paths
-)->list[str]: # a sentence or two for each kind of problem
+    report: pd.DataFrame,  # as `read_corpora` gives it
+    folder,  # that was read, for short paths
+) -> list[str]:  # a sentence or two for each kind of problem
     "What was left out and why, with counts, examples and what helps; and how tables were understood."
-    lines = [f'{_some([f], folder)}: {d}' for f, d in report.loc[report.problem.isin(['read as', 'there twice']), ['file', 'detail']].values]
+    lines = [
+        f'{_some([f], folder)}: {d}'
+        for f, d in report.loc[
+            report.problem.isin(['read as', 'there twice']), ['file', 'detail']
+        ].values
+    ]
     of = {p: rows for p, rows in report[report.left_out].groupby('problem', sort=False)}
-    of.pop('copy', None) # the line on the folder counts them
+    of.pop('copy', None)  # the line on the folder counts them
     if (rows := of.pop('unknown label', None)) is not None:
         words = ', '.join(f'{w} ({n})' for w, n in rows.detail.value_counts().items())
-        lines.append(f'{len(rows)} clips have labels that are not understood: {words[:400]}. What they mean can be said in a YAML file, '
-                     '`word: emotion` or `word: null` to leave them out: --labels FILE, or labels.yaml in the folder of the corpus')
+        lines.append(
+            f'{len(rows)} clips have labels that are not understood: {words[:400]}. What they mean can be said in a YAML file, '
+            '`word: emotion` or `word: null` to leave them out: --labels FILE, or labels.yaml in the folder of the corpus'
+        )
     listed, there = of.pop('missing file', None), of.get('no label')
     if listed is not None:
-        lines.append(f'{len(listed)} files are listed and are not there, such as {_some(listed.file, folder, 1)}'
-                     + (f'; {len(there)} files are there and have no label, such as {_some(there.file, folder, 1)}' if there is not None else '')
-                     + '. The table has to name each file as it lies below its folder')
+        lines.append(
+            f'{len(listed)} files are listed and are not there, such as {_some(listed.file, folder, 1)}'
+            + (
+                f'; {len(there)} files are there and have no label, such as {_some(there.file, folder, 1)}'
+                if there is not None
+                else ''
+            )
+            + '. The table has to name each file as it lies below its folder'
+        )
         of.pop('no label', None)
     for problem, rows in of.items():
-        lines.append(f'{len(rows)} × {problem}, such as {_some(rows.file, folder)}' + (f': {rows.detail.iloc[0]}' if rows.detail.iloc[0] else ''))
+        lines.append(
+            f'{len(rows)} × {problem}, such as {_some(rows.file, folder)}'
+            + (f': {rows.detail.iloc[0]}' if rows.detail.iloc[0] else '')
+        )
     return lines
 
-def _nothing_left(problem, folder, report)->CorpusError:
+
+def _nothing_left(problem, folder, report) -> CorpusError:
     "The error where no clip is left; the report goes with it, for whoever can write it."
     counts = report.problem[report.left_out].value_counts()
-    error = CorpusError(problem, file=folder, value=', '.join(f'{p}: {n}' for p, n in counts.items()), remedy='. '.join(explain(report, folder)))
+    error = CorpusError(
+        problem,
+        file=folder,
+        value=', '.join(f'{p}: {n}' for p, n in counts.items()),
+        remedy='. '.join(explain(report, folder)),
+    )
     error.report = report.sort_values(['corpus', 'file', 'problem'], ignore_index=True)
     return error
 
 # %% ../../nbs/data/10_corpora.ipynb #833d157d
 def read_labels(
-    folder, # of corpora, or one corpus itself
-    names=None, # which of them; None: all
-    merge_excited:bool=False, # call IEMOCAP's excited clips happy, as much of the literature does
-    labels=None, # a YAML file as `read_words` reads it, or a dict like its result
-)->tuple[pd.DataFrame, pd.DataFrame]: # the manifest without `seconds` and `sha256`; the report
+    folder,  # of corpora, or one corpus itself
+    names=None,  # which of them; None: all
+    merge_excited: bool = False,  # call IEMOCAP's excited clips happy, as much of the literature does
+    labels=None,  # a YAML file as `read_words` reads it, or a dict like its result
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # the manifest without `seconds` and `sha256`; the report
     "The labels of the corpora in a folder, without opening a clip; raises `CorpusError` for what `find_corpora` and `check_manifest` refuse."
     words = labels if labels is None or isinstance(labels, dict) else read_words(labels)
-    both = [_read_corpus(c, f, merge_excited, words) for c, f in find_corpora(folder, names).values()]
+    both = [
+        _read_corpus(c, f, merge_excited, words) for c, f in find_corpora(folder, names).values()
+    ]
     table = _frame([r for rows, _ in both for r in rows], COLUMNS[:-2])
-    report = _frame([p for _, problems in both for p in problems] + (_told_empty(folder) if names is None else []), REPORT)
-    if not len(table): raise _nothing_left('holds no clip with a label', folder, report)
+    report = _frame(
+        [p for _, problems in both for p in problems]
+        + (_told_empty(folder) if names is None else []),
+        REPORT,
+    )
+    if not len(table):
+        raise _nothing_left('holds no clip with a label', folder, report)
     return check_manifest(table), report
 
 # %% ../../nbs/data/10_corpora.ipynb #8e375761
-def _stamp(path)->tuple: # what tells a changed file: size in bytes and time of change in ns
-    try: s = os.stat(path)
-    except OSError: return 0, 0 # a broken link; decoding it says so
+def _stamp(path) -> tuple:  # what tells a changed file: size in bytes and time of change in ns
+    try:
+        s = os.stat(path)
+    except OSError:
+        return 0, 0  # a broken link; decoding it says so
     return s.st_size, s.st_mtime_ns
 
+
 def inspect_clip(
-    path, # of the sound
-)->dict: # a row of the cache; `note`: what was done to read it, `peak` is 1.0 at full scale, `clipped` counts samples in runs of three or more at full scale
+    path,  # of the sound
+) -> dict:  # a row of the cache; `note`: what was done to read it, `peak` is 1.0 at full scale, `clipped` counts samples in runs of three or more at full scale
     "What one decoding tells of a clip."
-    row = dict(zip(('path', 'size', 'mtime_ns'), (os.path.abspath(path), *_stamp(path))), seconds=0., sha256='', peak=0., clipped=0, error='', note='')
+    row = dict(
+        zip(('path', 'size', 'mtime_ns'), (os.path.abspath(path), *_stamp(path))),
+        seconds=0.0,
+        sha256='',
+        peak=0.0,
+        clipped=0,
+        error='',
+        note='',
+    )
     try:
         sound = decode(path)
         y = to_mono(sound.samples, sound.rate, file=path)
-    except AudioError as e: return {**row, 'error': 'empty' if e.value == 0 else e.problem}
-    full = np.abs(sound.samples) >= 32767/32768
-    runs = full[:-2] & full[1:-1] & full[2:] # where a run of three begins
+    except AudioError as e:
+        return {**row, 'error': 'empty' if e.value == 0 else e.problem}
+    full = np.abs(sound.samples) >= 32767 / 32768
+    runs = full[:-2] & full[1:-1] & full[2:]  # where a run of three begins
     full[:] = False
-    for i in range(3): full[i:len(full)-2+i] |= runs
-    return {**row, 'seconds': len(y)/SAMPLE_RATE, 'sha256': samples_hash(y), 'peak': float(np.abs(y).max()), 'clipped': int(full.sum()), 'note': sound.note or ''}
+    for i in range(3):
+        full[i : len(full) - 2 + i] |= runs
+    return {
+        **row,
+        'seconds': len(y) / SAMPLE_RATE,
+        'sha256': samples_hash(y),
+        'peak': float(np.abs(y).max()),
+        'clipped': int(full.sum()),
+        'note': sound.note or '',
+    }
 
 # %% ../../nbs/data/10_corpora.ipynb #84501a97
-CACHE = dict(path=str, size=int, mtime_ns=int, seconds=float, sha256=str, peak=float, clipped=int, error=str, note=str)
+CACHE = dict(
+    path=str,
+    size=int,
+    mtime_ns=int,
+    seconds=float,
+    sha256=str,
+    peak=float,
+    clipped=int,
+    error=str,
+    note=str,
+)
 
-def _load_cache(path)->dict: # {(path, size, mtime_ns): row}
-    if path is None or not Path(path).exists(): return {}
+
+def _load_cache(path) -> dict:  # {(path, size, mtime_ns): row}
+    if path is None or not Path(path).exists():
+        return {}
     try:
         df = pd.read_csv(path, dtype=str, keep_default_na=False)
-        if [*df] == list(CACHE)[:-1]: return {} # of a version that read fewer kinds of files
+        if [*df] == list(CACHE)[:-1]:
+            return {}  # of a version that read fewer kinds of files
         df = df[list(CACHE)].astype(CACHE)
-    except (ValueError, KeyError) as e: raise StoreError(f'is no cache of measured clips: {e}', file=path, remedy='Delete it; it is made again') from None
+    except (ValueError, KeyError) as e:
+        raise StoreError(
+            f'is no cache of measured clips: {e}', file=path, remedy='Delete it; it is made again'
+        ) from None
     return {(r['path'], r['size'], r['mtime_ns']): r for r in df.to_dict('records')}
 
+
 def inspect_clips(
-    paths, # of clips
-    jobs:int=-1, # at once; -1: as many as there are cores
-    cache=None, # a CSV that keeps the measurements; None: none is kept
-)->list[dict]: # `inspect_clip` of each
+    paths,  # of clips
+    jobs: int = -1,  # at once; -1: as many as there are cores
+    cache=None,  # a CSV that keeps the measurements; None: none is kept
+) -> list[dict]:  # `inspect_clip` of each
     "Measures clips in parallel, those that the cache knows excepted; raises `StoreError` if the cache is no cache."
     keys = [(os.path.abspath(p), *_stamp(p)) for p in paths]
     known = _load_cache(cache)
     new = [k[0] for k in keys if k not in known]
+
     def save():
-        if cache is None: return
-        with atomic(cache) as t: pd.DataFrame(known.values(), columns=list(CACHE)).to_csv(t, index=False)
+        if cache is None:
+            return
+        with atomic(cache) as t:
+            pd.DataFrame(known.values(), columns=list(CACHE)).to_csv(t, index=False)
+
     if new:
-        work, due = Parallel(n_jobs=jobs, prefer='threads', return_as='generator')(delayed(inspect_clip)(p) for p in new), 1000
+        work, due = (
+            Parallel(n_jobs=jobs, prefer='threads', return_as='generator')(
+                delayed(inspect_clip)(p) for p in new
+            ),
+            1000,
+        )
         try:
-            for i, r in enumerate(tqdm(work, total=len(new), desc='clips', unit='clip', delay=1), 1):
+            for i, r in enumerate(
+                tqdm(work, total=len(new), desc='clips', unit='clip', delay=1), 1
+            ):
                 known[r['path'], r['size'], r['mtime_ns']] = r
-                if i == due: save(); due += max(1000, len(known)//10) # all of it is written each time, so ever more rarely
-        finally: save()
+                if i == due:
+                    save()
+                    due += max(
+                        1000, len(known) // 10
+                    )  # all of it is written each time, so ever more rarely
+        finally:
+            save()
     return [known[k] for k in keys]
 
 # %% ../../nbs/data/10_corpora.ipynb #bf601855
-SILENT = 1e-3 # peak below -60 dB of full scale
+SILENT = 1e-3  # peak below -60 dB of full scale
+
 
 def _faults(
-    row:dict, # of the manifest
-    r:dict, # `inspect_clip` of it
-    shortest:float, # s
-)->list[dict]: # rows of the report
+    row: dict,  # of the manifest
+    r: dict,  # `inspect_clip` of it
+    shortest: float,  # s
+) -> list[dict]:  # rows of the report
     "What is wrong with one clip."
-    say = lambda *a, **k: _problem(row['path'], row['corpus'], *a, **k)
-    if r['error']: return [say('empty' if r['error'] == 'empty' else 'unreadable', r['error'])]
+
+    def say(*a, **k):
+        return _problem(row['path'], row['corpus'], *a, **k)
+
+    if r['error']:
+        return [say('empty' if r['error'] == 'empty' else 'unreadable', r['error'])]
     out = []
-    if r['peak'] < SILENT: out.append(say('silent', f"peak {r['peak']:.1e} of full scale"))
-    if r['seconds'] < shortest: out.append(say('too short', f"{r['seconds']:.3f} s"))
-    if r['note']: out.append(say('odd header', r['note'], left_out=False))
-    if r['clipped']: out.append(say('clipped', f"{r['clipped']} samples", left_out=False))
+    if r['peak'] < SILENT:
+        out.append(say('silent', f"peak {r['peak']:.1e} of full scale"))
+    if r['seconds'] < shortest:
+        out.append(say('too short', f"{r['seconds']:.3f} s"))
+    if r['note']:
+        out.append(say('odd header', r['note'], left_out=False))
+    if r['clipped']:
+        out.append(say('clipped', f"{r['clipped']} samples", left_out=False))
     return out
 
-def _identical(manifest)->list[dict]: # rows of the report
+
+def _identical(manifest) -> list[dict]:  # rows of the report
     "Clips with the same samples as another, and whether their labels agree."
     out = []
     for _, same in manifest[manifest.sha256.duplicated(keep=False)].groupby('sha256', sort=False):
-        what = 'same samples' if same.emotion.nunique() == 1 and same.speaker.nunique() == 1 else 'same samples, other label or speaker'
+        what = (
+            'same samples'
+            if same.emotion.nunique() == 1 and same.speaker.nunique() == 1
+            else 'same samples, other label or speaker'
+        )
         for me, p, c in zip(same['clip'], same.path, same.corpus):
-            out.append(_problem(p, c, 'identical', f'{what}: ' + ', '.join(same['clip'][same['clip'] != me]), left_out=False))
+            out.append(
+                _problem(
+                    p,
+                    c,
+                    'identical',
+                    f'{what}: ' + ', '.join(same['clip'][same['clip'] != me]),
+                    left_out=False,
+                )
+            )
     return out
 
 # %% ../../nbs/data/10_corpora.ipynb #32ef9168
 def read_corpora(
-    folder, # of corpora, or one corpus itself
-    names=None, # which of them; None: all
-    jobs:int=-1, # clips decoded at once; -1: as many as there are cores
-    merge_excited:bool=False, # call IEMOCAP's excited clips happy
-    shortest:float=.3, # s; shorter clips are left out
-    cache=None, # a CSV that keeps what was measured, so that a second call decodes nothing
-    labels=None, # a YAML file as `read_words` reads it, or a dict like its result
-)->tuple[pd.DataFrame, pd.DataFrame]: # manifest (`COLUMNS`), report (`REPORT`)
+    folder,  # of corpora, or one corpus itself
+    names=None,  # which of them; None: all
+    jobs: int = -1,  # clips decoded at once; -1: as many as there are cores
+    merge_excited: bool = False,  # call IEMOCAP's excited clips happy
+    shortest: float = 0.3,  # s; shorter clips are left out
+    cache=None,  # a CSV that keeps what was measured, so that a second call decodes nothing
+    labels=None,  # a YAML file as `read_words` reads it, or a dict like its result
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # manifest (`COLUMNS`), report (`REPORT`)
     "Folders of speech to a manifest and a report of all that is wrong; raises `CorpusError` if a corpus cannot be understood or no clip is left, with what was left out as its `report`."
     table, report = read_labels(folder, names, merge_excited, labels)
     rows, faults = [], report.to_dict('records')
     for row, r in zip(table.to_dict('records'), inspect_clips(table.path, jobs, cache)):
-        found = _faults(row, r, shortest); faults += found
-        if not any(f['left_out'] for f in found): rows.append({**row, 'seconds': r['seconds'], 'sha256': r['sha256']})
-    if not rows: raise _nothing_left('holds no clip that can be used', folder, _frame(faults, REPORT))
+        found = _faults(row, r, shortest)
+        faults += found
+        if not any(f['left_out'] for f in found):
+            rows.append({**row, 'seconds': r['seconds'], 'sha256': r['sha256']})
+    if not rows:
+        raise _nothing_left('holds no clip that can be used', folder, _frame(faults, REPORT))
     manifest = _frame(rows, COLUMNS)
-    return manifest, _frame(faults + _identical(manifest), REPORT).sort_values(['corpus', 'file', 'problem'], ignore_index=True)
+    return manifest, _frame(faults + _identical(manifest), REPORT).sort_values(
+        ['corpus', 'file', 'problem'], ignore_index=True
+    )
 
 # %% ../../nbs/data/10_corpora.ipynb #8b038c4e
 def save_manifest(
-    manifest:pd.DataFrame, # as `read_corpora` gives it
-    path, # .csv or .parquet
+    manifest: pd.DataFrame,  # as `read_corpora` gives it
+    path,  # .csv or .parquet
 ):
     "Writes a manifest, whole or not at all; raises `CorpusError` if it is none."
     check_manifest(manifest)
-    kind = choose(Path(path).suffix.lower(), ('.csv', '.parquet'), 'ending of a manifest', ConfigError, path)
-    with atomic(path) as t: manifest.to_csv(t, index=False) if kind == '.csv' else manifest.to_parquet(t, index=False)
+    kind = choose(
+        Path(path).suffix.lower(), ('.csv', '.parquet'), 'ending of a manifest', ConfigError, path
+    )
+    with atomic(path) as t:
+        manifest.to_csv(t, index=False) if kind == '.csv' else manifest.to_parquet(t, index=False)
+
 
 def load_manifest(
-    path, # .csv or .parquet
-)->pd.DataFrame: # as `read_corpora` gave it; further columns are kept as text
+    path,  # .csv or .parquet
+) -> pd.DataFrame:  # as `read_corpora` gave it; further columns are kept as text
     "Reads a manifest; raises `CorpusError` if it is none."
-    kind = choose(Path(path).suffix.lower(), ('.csv', '.parquet'), 'ending of a manifest', ConfigError, path)
-    try: df = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=['']) if kind == '.csv' else pd.read_parquet(path)
-    except (OSError, ValueError) as e: raise CorpusError(f'cannot be read as a manifest: {e}', file=path) from None
-    lack = [c for c in COLUMNS if c not in df]
-    if lack: raise CorpusError(f'lacks the columns {", ".join(lack)}', file=path, remedy='Make it with read_corpora and save_manifest')
+    kind = choose(
+        Path(path).suffix.lower(), ('.csv', '.parquet'), 'ending of a manifest', ConfigError, path
+    )
     try:
-        if kind == '.csv': df['synthetic'] = [{'True': True, 'False': False}[v] for v in df.synthetic]
+        df = (
+            pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[''])
+            if kind == '.csv'
+            else pd.read_parquet(path)
+        )
+    except (OSError, ValueError) as e:
+        raise CorpusError(f'cannot be read as a manifest: {e}', file=path) from None
+    lack = [c for c in COLUMNS if c not in df]
+    if lack:
+        raise CorpusError(
+            f'lacks the columns {", ".join(lack)}',
+            file=path,
+            remedy='Make it with read_corpora and save_manifest',
+        )
+    try:
+        if kind == '.csv':
+            df['synthetic'] = [{'True': True, 'False': False}[v] for v in df.synthetic]
         return check_manifest(_frame(df, df.columns))
-    except (KeyError, ValueError) as e: raise CorpusError(f'holds a value of the wrong kind: {e}', file=path) from None
+    except (KeyError, ValueError) as e:
+        raise CorpusError(f'holds a value of the wrong kind: {e}', file=path) from None
 
 # %% ../../nbs/data/10_corpora.ipynb #f3a20a96
 def label_counts(
-    manifest:pd.DataFrame, # as `read_corpora` gives it
-)->pd.DataFrame: # clips, a row each corpus, a column each emotion that occurs
+    manifest: pd.DataFrame,  # as `read_corpora` gives it
+) -> pd.DataFrame:  # clips, a row each corpus, a column each emotion that occurs
     "How many clips of each emotion each corpus has."
     counts = pd.crosstab(manifest.corpus, manifest.emotion)
     return counts[[e for e in EMOTIONS if e in counts]]

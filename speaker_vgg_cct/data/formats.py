@@ -6,158 +6,340 @@
 __all__ = ['PARTS', 'FORMATS', 'place_audio', 'with_parts', 'export']
 
 # %% ../../nbs/data/30_formats.ipynb #956bc7e6
-import json, re, shutil, tempfile
+import json
+import re
+import shutil
+import tempfile
 from pathlib import Path
 
 import pandas as pd
 
+from speaker_vgg_cct.core import (
+    CorpusError,
+    SplitError,
+    StoreError,
+    choose,
+    get_task,
+    write_json,
+    write_text,
+)
 from .audio import decode
-from ..core import CorpusError, SplitError, StoreError, choose, get_task, write_json, write_text
 from .corpora import check_manifest
 from .split import split_hash
 
 # %% ../../nbs/data/30_formats.ipynb #d419bf04
 _bad_name = re.compile(r'^[.\s]|[\\/:*?"<>|\x00-\x1f]|[.\s]$|^$')
 
-def _plain(row:dict)->tuple: # names of corpus and clip
+
+def _plain(row: dict) -> tuple:  # names of corpus and clip
     names = row['corpus'], row['clip'].removeprefix(row['corpus'] + '/')
     for n in names:
-        if _bad_name.search(n) or len(n.encode()) > 200: raise CorpusError('a clip or corpus has an id that is no file name', file=row['path'], value=n, remedy='Letters, digits, - and _ are safe')
+        if _bad_name.search(n) or len(n.encode()) > 200:
+            raise CorpusError(
+                'a clip or corpus has an id that is no file name',
+                file=row['path'],
+                value=n,
+                remedy='Letters, digits, - and _ are safe',
+            )
     return names
 
+
 def place_audio(
-    rows:pd.DataFrame, # of a manifest
-    folder, # links go into `<CORPUS>/audio/` below it
-    copy:bool=False, # copies, not links
-)->list: # of each clip, its path relative to the folder of its corpus
+    rows: pd.DataFrame,  # of a manifest
+    folder,  # links go into `<CORPUS>/audio/` below it
+    copy: bool = False,  # copies, not links
+) -> list:  # of each clip, its path relative to the folder of its corpus
     "Links or copies the clips; raises `CorpusError` if files are missing or an id is no file name, `StoreError` where links cannot be made."
     missing = [p for p in rows.path if not Path(p).is_file()]
-    if missing: raise CorpusError(f'{len(missing)} of {len(rows)} clips are missing', file=missing[0], remedy='Read the corpora again with `speaker-vgg-cct corpora`')
+    if missing:
+        raise CorpusError(
+            f'{len(missing)} of {len(rows)} clips are missing',
+            file=missing[0],
+            remedy='Read the corpora again with `speaker-vgg-cct corpora`',
+        )
     out = []
     for row in rows.to_dict('records'):
-        corpus, clip = _plain(row); file = f'audio/{clip}{Path(row["path"]).suffix}'; to = Path(folder)/corpus/file
-        to.parent.mkdir(parents=True, exist_ok=True); out.append(file)
-        if copy: shutil.copyfile(row['path'], to); continue
-        try: to.symlink_to(Path(row['path']).resolve())
-        except OSError as e: raise StoreError(f'no link can be made here: {e.strerror}', file=to.parent, remedy='Ask for copies: --copy') from None
+        corpus, clip = _plain(row)
+        file = f'audio/{clip}{Path(row["path"]).suffix}'
+        to = Path(folder) / corpus / file
+        to.parent.mkdir(parents=True, exist_ok=True)
+        out.append(file)
+        if copy:
+            shutil.copyfile(row['path'], to)
+            continue
+        try:
+            to.symlink_to(Path(row['path']).resolve())
+        except OSError as e:
+            raise StoreError(
+                f'no link can be made here: {e.strerror}',
+                file=to.parent,
+                remedy='Ask for copies: --copy',
+            ) from None
     return out
 
 # %% ../../nbs/data/30_formats.ipynb #52d90aaa
-PARTS = {'train': 'train', 'validation': 'dev', 'test': 'test'} # our parts → the words of audformat and nkululeko
+PARTS = {
+    'train': 'train',
+    'validation': 'dev',
+    'test': 'test',
+}  # our parts → the words of audformat and nkululeko
+
 
 def with_parts(
-    manifest:pd.DataFrame,
-    split:pd.DataFrame, # of `make_split` or `load_split`; None: none
-)->pd.DataFrame: # the manifest and columns `part` (of `PARTS`, None: in none), `label`, `voice` (the speaker within the corpus)
+    manifest: pd.DataFrame,
+    split: pd.DataFrame,  # of `make_split` or `load_split`; None: none
+) -> pd.DataFrame:  # the manifest and columns `part` (of `PARTS`, None: in none), `label`, `voice` (the speaker within the corpus)
     "Which part each clip is in; raises `SplitError` for clips that the manifest lacks or another label map."
-    rows = check_manifest(manifest).assign(part=None, label=None, voice=[s.removeprefix(c + '/') for s, c in zip(manifest.speaker, manifest.corpus)])
-    if split is None: return rows
-    task, own = get_task(split.attrs['task']).restrict(split.attrs['classes']), split[split.augmentation == ''].set_index('clip')
+    rows = check_manifest(manifest).assign(
+        part=None,
+        label=None,
+        voice=[s.removeprefix(c + '/') for s, c in zip(manifest.speaker, manifest.corpus)],
+    )
+    if split is None:
+        return rows
+    task, own = (
+        get_task(split.attrs['task']).restrict(split.attrs['classes']),
+        split[split.augmentation == ''].set_index('clip'),
+    )
     unknown = own.index.difference(rows['clip'])
-    if len(unknown): raise SplitError('the split names clips that the manifest lacks', value=unknown[:3].tolist(), remedy='Make the split again from this manifest')
-    rows = rows.assign(part=rows['clip'].map(own.part).map(PARTS), label=rows['clip'].map(own.label))
-    rows[['part', 'label']] = rows[['part', 'label']].astype(object).where(rows[['part', 'label']].notna(), None)
+    if len(unknown):
+        raise SplitError(
+            'the split names clips that the manifest lacks',
+            value=unknown[:3].tolist(),
+            remedy='Make the split again from this manifest',
+        )
+    rows = rows.assign(
+        part=rows['clip'].map(own.part).map(PARTS), label=rows['clip'].map(own.label)
+    )
+    rows[['part', 'label']] = (
+        rows[['part', 'label']].astype(object).where(rows[['part', 'label']].notna(), None)
+    )
     odd = rows[rows.part.notna() & (rows.label != rows.emotion.map(task.label))]
     if task.hash != split.attrs['label_hash'] or len(odd):
-        raise SplitError('the split was made with another label map', value=odd['clip'].head(3).tolist() or task.name, remedy='Make it again with this version')
+        raise SplitError(
+            'the split was made with another label map',
+            value=odd['clip'].head(3).tolist() or task.name,
+            remedy='Make it again with this version',
+        )
     return rows
 
 # %% ../../nbs/data/30_formats.ipynb #fa678059
-def _database(name:str, rows:pd.DataFrame, attrs:dict): # an `audformat.Database`
+def _database(name: str, rows: pd.DataFrame, attrs: dict):  # an `audformat.Database`
     "One corpus as a database; `rows` has the column `file`."
-    import audformat # takes a second
+    import audformat  # takes a second
+
     def language(code):
-        try: return audformat.utils.map_language(code)
-        except ValueError: return None # no language that ISO 639 knows; the column still has it
-    spoken = sorted({l for c in rows.language.dropna().unique() if (l := language(c))})
-    db = audformat.Database(name, source='written by speaker_vgg_cct', usage=audformat.define.Usage.OTHER, languages=spoken,
-                            meta={'synthetic': bool(rows.synthetic.any())} | ({'split': attrs} if attrs else {}), description='The licence is that of the corpus.')
+        try:
+            return audformat.utils.map_language(code)
+        except ValueError:
+            return None  # no language that ISO 639 knows; the column still has it
+
+    spoken = sorted({line for c in rows.language.dropna().unique() if (line := language(c))})
+    db = audformat.Database(
+        name,
+        source='written by speaker_vgg_cct',
+        usage=audformat.define.Usage.OTHER,
+        languages=spoken,
+        meta={'synthetic': bool(rows.synthetic.any())} | ({'split': attrs} if attrs else {}),
+        description='The licence is that of the corpus.',
+    )
     classes = dict(get_task(attrs['task']).restrict(attrs['classes']).map) if attrs else {}
     emotions = sorted(rows.emotion.unique())
-    db.schemes['emotion'] = audformat.Scheme('str', labels={e: {'label': classes[e]} if e in classes else {} for e in emotions} if attrs else emotions)
+    db.schemes['emotion'] = audformat.Scheme(
+        'str',
+        labels={e: {'label': classes[e]} if e in classes else {} for e in emotions}
+        if attrs
+        else emotions,
+    )
+
     def table(name, part, columns, **extra):
-        t = db[name] = audformat.Table(audformat.filewise_index(part.file.tolist()), media_id='audio', **extra)
+        t = db[name] = audformat.Table(
+            audformat.filewise_index(part.file.tolist()), media_id='audio', **extra
+        )
         for column, source in columns.items():
-            t[column] = audformat.Column(scheme_id=column); t[column].set(part[source].tolist())
-    said = {c: s for c, s in dict(speaker='voice', gender='gender', language='language', sentence='sentence', style='style').items() if rows[s].notna().any()}
-    for column, source in said.items(): db.schemes[column] = audformat.Scheme('str', labels=sorted(rows[source].dropna().unique()))
-    db.media['audio'] = audformat.Media(type=audformat.define.MediaType.AUDIO, format=next(iter(f), None) if len(f := {Path(p).suffix[1:].lower() for p in rows.file}) == 1 else None)
-    table('files', rows, said); table('emotion', rows, {'emotion': 'emotion'})
+            t[column] = audformat.Column(scheme_id=column)
+            t[column].set(part[source].tolist())
+
+    said = {
+        c: s
+        for c, s in dict(
+            speaker='voice',
+            gender='gender',
+            language='language',
+            sentence='sentence',
+            style='style',
+        ).items()
+        if rows[s].notna().any()
+    }
+    for column, source in said.items():
+        db.schemes[column] = audformat.Scheme('str', labels=sorted(rows[source].dropna().unique()))
+    db.media['audio'] = audformat.Media(
+        type=audformat.define.MediaType.AUDIO,
+        format=next(iter(f), None)
+        if len(f := {Path(p).suffix[1:].lower() for p in rows.file}) == 1
+        else None,
+    )
+    table('files', rows, said)
+    table('emotion', rows, {'emotion': 'emotion'})
     for part in PARTS.values() if attrs else ():
         if not (own := rows[rows.part == part]).empty:
-            db.splits[part] = audformat.Split(type=part, description=f'{part} part of a split that holds out {attrs["test_corpus"]}')
+            db.splits[part] = audformat.Split(
+                type=part,
+                description=f'{part} part of a split that holds out {attrs["test_corpus"]}',
+            )
             table(f'emotion.{part}', own, {'emotion': 'emotion'}, split_id=part)
     return db
 
+
 def _write_audformat(rows, folder, attrs):
-    for name, own in rows.groupby('corpus', sort=False): _database(name, own, attrs).save(str(Path(folder)/name), storage_format='csv')
+    for name, own in rows.groupby('corpus', sort=False):
+        _database(name, own, attrs).save(str(Path(folder) / name), storage_format='csv')
 
 # %% ../../nbs/data/30_formats.ipynb #dd3fc3eb
-_LIST = dict(file='file', emotion='emotion', speaker='voice', gender='gender', language='language', sentence='sentence', style='style') # metadata.csv → our columns
+_LIST = dict(
+    file='file',
+    emotion='emotion',
+    speaker='voice',
+    gender='gender',
+    language='language',
+    sentence='sentence',
+    style='style',
+)  # metadata.csv → our columns
 
-def _write_lists(rows, folder): # metadata.csv of each corpus, which `corpora` reads
-    for name, own in rows.groupby('corpus', sort=False): write_text(Path(folder)/name/'metadata.csv', pd.DataFrame({c: own[s] for c, s in _LIST.items()}).to_csv(index=False))
+
+def _write_lists(rows, folder):  # metadata.csv of each corpus, which `corpora` reads
+    for name, own in rows.groupby('corpus', sort=False):
+        write_text(
+            Path(folder) / name / 'metadata.csv',
+            pd.DataFrame({c: own[s] for c, s in _LIST.items()}).to_csv(index=False),
+        )
+
 
 def _write_nkululeko(rows, folder, attrs):
-    folder = Path(folder); _write_lists(rows, folder)
-    if not attrs: return
+    folder = Path(folder)
+    _write_lists(rows, folder)
+    if not attrs:
+        return
     parts = {p: own for p in PARTS.values() if not (own := rows[rows.part == p]).empty}
     for part, own in parts.items():
-        table = own.assign(file=own.corpus + '/' + own.file)[['file', 'label', 'emotion', 'speaker', 'gender', 'language']]
-        write_text(folder/f'{part}.csv', table.to_csv(index=False))
-    lines = [f'; the split that holds out {attrs["test_corpus"]}; run it in this folder: python -m nkululeko.train --config split.ini',
-             '[EXP]', 'root = ./', 'name = results', f'traindevtest = {"test" in parts}', '[DATA]', f'databases = {list(parts)}', 'target = label', f'labels = {attrs["classes"]}']
-    for part in parts: lines += [f'{part} = {part}.csv', f'{part}.type = csv', f'{part}.absolute_path = False', f'{part}.split_strategy = {part if "test" in parts else {"dev": "test"}.get(part, part)}']
-    write_text(folder/'split.ini', '\n'.join(lines + ['[FEATS]', "type = ['os']", 'scale = standard', '[MODEL]', 'type = svm']) + '\n')
+        table = own.assign(file=own.corpus + '/' + own.file)[
+            ['file', 'label', 'emotion', 'speaker', 'gender', 'language']
+        ]
+        write_text(folder / f'{part}.csv', table.to_csv(index=False))
+    lines = [
+        f'; the split that holds out {attrs["test_corpus"]}; run it in this folder: python -m nkululeko.train --config split.ini',
+        '[EXP]',
+        'root = ./',
+        'name = results',
+        f'traindevtest = {"test" in parts}',
+        '[DATA]',
+        f'databases = {list(parts)}',
+        'target = label',
+        f'labels = {attrs["classes"]}',
+    ]
+    for part in parts:
+        lines += [
+            f'{part} = {part}.csv',
+            f'{part}.type = csv',
+            f'{part}.absolute_path = False',
+            f'{part}.split_strategy = {part if "test" in parts else {"dev": "test"}.get(part, part)}',
+        ]
+    write_text(
+        folder / 'split.ini',
+        '\n'.join(lines + ['[FEATS]', "type = ['os']", 'scale = standard', '[MODEL]', 'type = svm'])
+        + '\n',
+    )
 
 # %% ../../nbs/data/30_formats.ipynb #b2cc42f5
-def _emobox_lines(rows, folder)->list: # a dict for each clip
+def _emobox_lines(rows, folder) -> list:  # a dict for each clip
     out = []
     for r in rows.to_dict('records'):
         wav = f'downloads/{r["corpus"]}/{r["file"]}'
-        sound = decode(Path(folder)/wav)
+        sound = decode(Path(folder) / wav)
         frames, channels = sound.samples.shape
-        out.append({'key': r['clip'].replace('/', '-'), 'dataset': r['corpus'], 'wav': wav,
-                    'type': 'raw', 'sample_rate': sound.rate, 'num_frame': frames,
-                    'task': 'category', 'length': frames/sound.rate, 'emo': r['emotion'],
-                    'channel': channels, 'speaker': r['speaker'], 'gender': r['gender']})
+        out.append(
+            {
+                'key': r['clip'].replace('/', '-'),
+                'dataset': r['corpus'],
+                'wav': wav,
+                'type': 'raw',
+                'sample_rate': sound.rate,
+                'num_frame': frames,
+                'task': 'category',
+                'length': frames / sound.rate,
+                'emo': r['emotion'],
+                'channel': channels,
+                'speaker': r['speaker'],
+                'gender': r['gender'],
+            }
+        )
     return out
 
+
 def _write_lines(lines, path):
-    path = Path(path); short = ('wav', 'length', 'emo', 'dataset', 'channel')
-    write_text(path.with_name(path.name + '.jsonl'), ''.join(json.dumps(l, ensure_ascii=False) + '\n' for l in lines))
-    write_json(path.with_name(path.name + '.json'), {l['key']: {k: l[k] for k in short} for l in lines})
+    path = Path(path)
+    short = ('wav', 'length', 'emo', 'dataset', 'channel')
+    write_text(
+        path.with_name(path.name + '.jsonl'),
+        ''.join(json.dumps(entry, ensure_ascii=False) + '\n' for entry in lines),
+    )
+    write_json(
+        path.with_name(path.name + '.json'),
+        {entry['key']: {k: entry[k] for k in short} for entry in lines},
+    )
+
 
 def _write_emobox(rows, folder, attrs):
-    data = Path(folder)/'data'; _write_lists(rows, Path(folder)/'downloads')
+    data = Path(folder) / 'data'
+    _write_lists(rows, Path(folder) / 'downloads')
     rows = rows.assign(line=_emobox_lines(rows, folder))
     for name, own in rows.groupby('corpus', sort=False):
-        _write_lines(own.line, data/name/name); write_json(data/name/'label_map.json', {e: e for e in sorted(own.emotion.unique())})
-    if not attrs: return
+        _write_lines(own.line, data / name / name)
+        write_json(data / name / 'label_map.json', {e: e for e in sorted(own.emotion.unique())})
+    if not attrs:
+        return
     name, words = attrs['test_corpus'] or 'all', {'train': 'train', 'dev': 'valid', 'test': 'test'}
-    write_json(data/name/'label_map.json', get_task(attrs['task']).restrict(attrs['classes']).map)
+    write_json(
+        data / name / 'label_map.json', get_task(attrs['task']).restrict(attrs['classes']).map
+    )
     for part, word in words.items():
-        if not (own := rows[rows.part == part]).empty: _write_lines(own.line, data/name/'fold_1'/f'{name}_{word}_fold_1')
+        if not (own := rows[rows.part == part]).empty:
+            _write_lines(own.line, data / name / 'fold_1' / f'{name}_{word}_fold_1')
 
 # %% ../../nbs/data/30_formats.ipynb #b829bfee
-FORMATS = {'audformat': (_write_audformat, ''), 'nkululeko': (_write_nkululeko, ''), 'emobox': (_write_emobox, 'downloads')} # name → writer, where the corpora lie
+FORMATS = {
+    'audformat': (_write_audformat, ''),
+    'nkululeko': (_write_nkululeko, ''),
+    'emobox': (_write_emobox, 'downloads'),
+}  # name → writer, where the corpora lie
+
 
 def export(
-    manifest:pd.DataFrame, # as `corpora.read_corpora` gives it
-    folder, # is made; may be there if it is empty
-    form:str, # one of `FORMATS`
-    split:pd.DataFrame=None, # as `split.make_split` gives it; None: the manifest alone
-    copy:bool=False, # copies of the audio, not links
-)->Path: # the folder of the corpora, which `read_corpora` reads
+    manifest: pd.DataFrame,  # as `corpora.read_corpora` gives it
+    folder,  # is made; may be there if it is empty
+    form: str,  # one of `FORMATS`
+    split: pd.DataFrame = None,  # as `split.make_split` gives it; None: the manifest alone
+    copy: bool = False,  # copies of the audio, not links
+) -> Path:  # the folder of the corpora, which `read_corpora` reads
     "Writes a manifest, and a split if one is given, in another program's format; raises `StoreError` if the folder holds something, and what `place_audio` and `with_parts` raise."
     (write, below), folder = FORMATS[choose(form, FORMATS, 'format')], Path(folder)
-    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))): raise StoreError('holds something already', file=folder, remedy='Give another folder, or empty it')
-    rows = with_parts(manifest, split); attrs = None if split is None else {**split.attrs, 'split_hash': split_hash(split)}
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise StoreError(
+            'holds something already', file=folder, remedy='Give another folder, or empty it'
+        )
+    rows = with_parts(manifest, split)
+    attrs = None if split is None else {**split.attrs, 'split_hash': split_hash(split)}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}-') as hidden:
-        new = Path(hidden)/'new'; new.mkdir()
-        write(rows.assign(file=place_audio(rows, new/below, copy)), new, attrs)
-        for name in rows.corpus[rows.synthetic].unique(): write_text(new/below/name/'SYNTHETIC', 'Speech that no human spoke. Exported by speaker_vgg_cct.\n')
-        if folder.exists(): folder.rmdir()
+        new = Path(hidden) / 'new'
+        new.mkdir()
+        write(rows.assign(file=place_audio(rows, new / below, copy)), new, attrs)
+        for name in rows.corpus[rows.synthetic].unique():
+            write_text(
+                new / below / name / 'SYNTHETIC',
+                'Speech that no human spoke. Exported by speaker_vgg_cct.\n',
+            )
+        if folder.exists():
+            folder.rmdir()
         new.rename(folder)
-    return folder/below
+    return folder / below

@@ -11,303 +11,506 @@ __all__ = ['BALANCES', 'FEW_CLIPS', 'task_for', 'check_share', 'validation_speak
 import json
 from pathlib import Path
 
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 
 from ..config import AUGMENTATION_GROUPS, AUGMENTATIONS, parse_augmentations
-from ..core import (LeakageError, SplitError, StoreError, Task, choose, digest, get_task, make_rng, atomic, write_json)
+from speaker_vgg_cct.core import (
+    LeakageError,
+    SplitError,
+    StoreError,
+    Task,
+    atomic,
+    choose,
+    digest,
+    get_task,
+    make_rng,
+    write_json,
+)
 
 # %% ../../nbs/data/20_split.ipynb #148b1126
 def task_for(
-    manifest:pd.DataFrame, # as `corpora.read_corpora` gives it
-    task, # `3`, `4`, `all` or a `Task`
-    test_corpus:str, # the corpus that is held out; None: none is
-)->Task:
+    manifest: pd.DataFrame,  # as `corpora.read_corpora` gives it
+    task,  # `3`, `4`, `all` or a `Task`
+    test_corpus: str,  # the corpus that is held out; None: none is
+) -> Task:
     "The task restricted to the classes that the test corpus has; without one, to those that there are."
     task = task if isinstance(task, Task) else get_task(task)
-    heard = manifest.loc[(manifest.corpus == test_corpus) | (test_corpus is None), 'emotion'].map(task.label).dropna().unique()
-    if len(heard) < 2: raise SplitError(f'has clips of fewer than two classes of task {task.name!r}', file=test_corpus or 'the manifest', value=sorted(heard),
-                                        remedy='Choose another task or another test corpus')
+    heard = (
+        manifest.loc[(manifest.corpus == test_corpus) | (test_corpus is None), 'emotion']
+        .map(task.label)
+        .dropna()
+        .unique()
+    )
+    if len(heard) < 2:
+        raise SplitError(
+            f'has clips of fewer than two classes of task {task.name!r}',
+            file=test_corpus or 'the manifest',
+            value=sorted(heard),
+            remedy='Choose another task or another test corpus',
+        )
     return task.restrict(heard)
 
 # %% ../../nbs/data/20_split.ipynb #09cfcf3c
-def check_share(fraction:float):
+def check_share(fraction: float):
     "Raises `SplitError` for a share of validation speakers that leaves none or all."
     if not 0 < fraction < 1:
-        raise SplitError('the share of validation speakers must lie between 0 and 1', value=fraction, remedy='Try 0.25')
+        raise SplitError(
+            'the share of validation speakers must lie between 0 and 1',
+            value=fraction,
+            remedy='Try 0.25',
+        )
+
 
 def validation_speakers(
-    speakers, # all training speakers, in any order
-    fraction:float=0.25, # share of them that validates
-    seed:int=0,
-)->list:
+    speakers,  # all training speakers, in any order
+    fraction: float = 0.25,  # share of them that validates
+    seed: int = 0,
+) -> list:
     "The speakers set aside for validation: at least one, and never all; raises `SplitError` where that cannot be."
     speakers = sorted(set(speakers))
     check_share(fraction)
-    if len(speakers) < 2: raise SplitError('too few training speakers to set one aside for validation', value=speakers, remedy='Add a corpus or speakers')
-    n = min(max(1, int(fraction*len(speakers))), len(speakers) - 1)
+    if len(speakers) < 2:
+        raise SplitError(
+            'too few training speakers to set one aside for validation',
+            value=speakers,
+            remedy='Add a corpus or speakers',
+        )
+    n = min(max(1, int(fraction * len(speakers))), len(speakers) - 1)
     return sorted(make_rng(seed, 'validation speakers').choice(speakers, n, replace=False).tolist())
 
 # %% ../../nbs/data/20_split.ipynb #0fe4679e
-def _recording(rows): # of each row; missing where nothing is known
+def _recording(rows):  # of each row; missing where nothing is known
     return rows[next((c for c in ('recording', 'sha256') if c in rows), 'clip')]
 
+
 def shared_recordings(
-    rows:pd.DataFrame, # of a manifest
-)->pd.DataFrame: # a row a recording that several speakers or corpora have: clips (a list), speakers (a list), corpora
+    rows: pd.DataFrame,  # of a manifest
+) -> pd.DataFrame:  # a row a recording that several speakers or corpora have: clips (a list), speakers (a list), corpora
     "The recordings that stand under the names of several speakers."
     about = rows.assign(recording=_recording(rows)).dropna(subset='recording')
     about = about[about.recording.duplicated(keep=False)].sort_values('clip')
-    found = about.groupby('recording').agg(clips=('clip', list), speakers=('speaker', 'unique'), corpora=('corpus', 'nunique'))
+    found = about.groupby('recording').agg(
+        clips=('clip', list), speakers=('speaker', 'unique'), corpora=('corpus', 'nunique')
+    )
     found['speakers'] = [sorted(s) for s in found.speakers]
     return found[found.speakers.map(len) > 1].reset_index(drop=True)
 
-def _drawn_as(speakers, shared): # speaker → the name that it is drawn under: the first of those it is linked with
+
+def _drawn_as(
+    speakers, shared
+):  # speaker → the name that it is drawn under: the first of those it is linked with
     name = {s: s for s in sorted(set(speakers))}
     for together in shared.speakers:
         names = {name[s] for s in together}
         name = {s: min(names) if n in names else n for s, n in name.items()}
     return name
 
+
 def separable(
-    pool:pd.DataFrame, # rows of a manifest that may train or validate
-    test:pd.DataFrame, # those of the test corpus
-)->tuple: # the rows of `pool` that stay; a dict speaker → the name that it is drawn under
+    pool: pd.DataFrame,  # rows of a manifest that may train or validate
+    test: pd.DataFrame,  # those of the test corpus
+) -> tuple:  # the rows of `pool` that stay; a dict speaker → the name that it is drawn under
     "Leaves out and joins what the three rules say, so that no recording can lie in two parts."
     pool = pool[~_recording(pool).isin(_recording(test).dropna())]
     first = pool.assign(recording=_recording(pool)).groupby('recording').corpus.transform('min')
     pool = pool[first.isna() | (first == pool.corpus)]
     drawn_as = _drawn_as(pool.speaker, shared_recordings(pool))
-    if len(set(drawn_as.values())) > 1: return pool, drawn_as
+    if len(set(drawn_as.values())) > 1:
+        return pool, drawn_as
     first = pool.assign(recording=_recording(pool)).groupby('recording').speaker.transform('min')
     pool = pool[first.isna() | (first == pool.speaker)]
     return pool, {s: s for s in pool.speaker.unique()}
 
+
 def describe_shared(
-    split:pd.DataFrame, # of `make_split`
-    rows:pd.DataFrame, # of a manifest
-    examples:int=3,
-)->str: # '' if there are none
+    split: pd.DataFrame,  # of `make_split`
+    rows: pd.DataFrame,  # of a manifest
+    examples: int = 3,
+) -> str:  # '' if there are none
     "One line on the recordings under several names in the corpora of a split, and what was done about them."
     known = rows[rows.corpus.isin([split.attrs['test_corpus'], *split.attrs['train_corpora']])]
     shared = shared_recordings(known)
-    if not len(shared): return ''
+    if not len(shared):
+        return ''
     some = '; '.join(' = '.join(clips) for clips in shared.clips[:examples])
     more = '; …' if len(shared) > examples else ''
     out, joined = split.attrs.get('left_out', []), split.attrs.get('joined_speakers', [])
-    how = [f'{len(out)} clip{"s"*(len(out) != 1)} left out of training and validation'] if out else []
+    how = (
+        [f'{len(out)} clip{"s" * (len(out) != 1)} left out of training and validation']
+        if out
+        else []
+    )
     how += [f'drawn as one speaker: {" and ".join(j)}' for j in joined]
-    return (f'{len(shared)} recording{"s stand" if len(shared) > 1 else " stands"} under the names of several speakers ({some}{more}); '
-            + ('; '.join(how) or 'all within one part') + '.')
+    return (
+        f'{len(shared)} recording{"s stand" if len(shared) > 1 else " stands"} under the names of several speakers ({some}{more}); '
+        + ('; '.join(how) or 'all within one part')
+        + '.'
+    )
 
 # %% ../../nbs/data/20_split.ipynb #92593eda
 BALANCES = ('no_balanced', 'undersampling', 'balanced_aug')
 
+
 def undersample(
-    rows:pd.DataFrame, # with a column `label`, one row a clip
-    rng:np.random.Generator,
-)->pd.DataFrame:
+    rows: pd.DataFrame,  # with a column `label`, one row a clip
+    rng: np.random.Generator,
+) -> pd.DataFrame:
     "As many rows of each label as the rarest has, drawn without replacement, in their old order."
     n = rows.label.value_counts().min()
-    kept = [rng.choice(rows.index[rows.label == c], n, replace=False) for c in sorted(rows.label.unique())]
+    kept = [
+        rng.choice(rows.index[rows.label == c], n, replace=False)
+        for c in sorted(rows.label.unique())
+    ]
     return rows.loc[sorted(np.concatenate(kept))]
 
 # %% ../../nbs/data/20_split.ipynb #f2b1a9f1
 def with_copies(
-    rows:pd.DataFrame, # originals, a row a clip
-    kinds, # kinds of augmentation
-)->pd.DataFrame:
+    rows: pd.DataFrame,  # originals, a row a clip
+    kinds,  # kinds of augmentation
+) -> pd.DataFrame:
     "The originals and, behind them, one augmented copy of each clip and kind."
     return pd.concat([rows, *(rows.assign(augmentation=k) for k in kinds)], ignore_index=True)
 
+
 def fill_with_copies(
-    rows:pd.DataFrame, # originals, a row a clip
-    rng:np.random.Generator,
-    kinds=AUGMENTATIONS, # the kinds to draw from
-)->pd.DataFrame:
+    rows: pd.DataFrame,  # originals, a row a clip
+    rng: np.random.Generator,
+    kinds=AUGMENTATIONS,  # the kinds to draw from
+) -> pd.DataFrame:
     "Adds augmented copies of the rarer labels' own clips until each label has as many rows as the commonest."
     counts, parts = rows.label.value_counts(), [rows]
     for label in sorted(counts.index[counts < counts.max()]):
         need, own = counts.max() - counts[label], rows[rows.label == label]
-        rounds = -(-need // (len(own)*len(kinds))) # a second round draws another copy of the same clip and kind
-        pool = pd.concat([own.assign(augmentation=k, copy=i) for i in range(rounds) for k in kinds], ignore_index=True)
+        rounds = -(
+            -need // (len(own) * len(kinds))
+        )  # a second round draws another copy of the same clip and kind
+        pool = pd.concat(
+            [own.assign(augmentation=k, copy=i) for i in range(rounds) for k in kinds],
+            ignore_index=True,
+        )
         parts.append(pool.loc[sorted(rng.choice(len(pool), need, replace=False))])
     return pd.concat(parts, ignore_index=True)
 
 # %% ../../nbs/data/20_split.ipynb #ebf99c8b
-def _and(names): return ', '.join(names) if names else 'none'
+def _and(names):
+    return ', '.join(names) if names else 'none'
 
-def _nowhere(lacking, rows, test_corpus, train_corpora)->SplitError:
+
+def _nowhere(lacking, rows, test_corpus, train_corpora) -> SplitError:
     "The error where no training corpus has a class: which corpora have it, and what helps."
     have = {c: sorted(set(rows.corpus[rows.label == c])) for c in lacking}
-    more = sorted({name for names in have.values() for name in names} - {test_corpus, *train_corpora})
+    more = sorted(
+        {name for names in have.values() for name in names} - {test_corpus, *train_corpora}
+    )
     where = '; '.join(f'{c} is in {_and(names)}' for c, names in have.items())
-    helps = f'Let {_and(more)} train as well' if more else 'Add a corpus that has it to the training corpora'
-    return SplitError(f'no training corpus has a clip of {_and(lacking)}', value=_and(train_corpora),
-                      remedy=f'{where}. Another seed does not help. {helps}, or choose a task or a test corpus without it')
+    helps = (
+        f'Let {_and(more)} train as well'
+        if more
+        else 'Add a corpus that has it to the training corpora'
+    )
+    return SplitError(
+        f'no training corpus has a clip of {_and(lacking)}',
+        value=_and(train_corpora),
+        remedy=f'{where}. Another seed does not help. {helps}, or choose a task or a test corpus without it',
+    )
 
-def _badly_drawn(part, lacking, pool, seed, validation)->SplitError:
+
+def _badly_drawn(part, lacking, pool, seed, validation) -> SplitError:
     "The error where the draw of validation speakers leaves a part without a class."
     speakers = {c: sorted(set(pool.speaker[pool.label == c])) for c in lacking}
     value = f'seed {seed}, validation {validation}'
     if alone := {c: s[0] for c, s in speakers.items() if len(s) == 1}:
         who = ', '.join(f'{c} ({s})' for c, s in alone.items())
-        return SplitError(f'the {part} part has no clip of {_and(lacking)}', value=value,
-            remedy=f'Of the training speakers one alone has {who}, and a speaker is in one part only. Another seed does not help. Add speakers who have it, or choose another task')
+        return SplitError(
+            f'the {part} part has no clip of {_and(lacking)}',
+            value=value,
+            remedy=f'Of the training speakers one alone has {who}, and a speaker is in one part only. Another seed does not help. Add speakers who have it, or choose another task',
+        )
     n = pool.speaker.nunique()
     who = ', '.join(f'{c}: {len(s)} of {n}' for c, s in speakers.items())
-    return SplitError(f'the {part} part has no clip of {_and(lacking)}', value=value,
-        remedy=f'Training speakers who have it: {who}. Another seed, or another share of validation speakers, draws others')
+    return SplitError(
+        f'the {part} part has no clip of {_and(lacking)}',
+        value=value,
+        remedy=f'Training speakers who have it: {who}. Another seed, or another share of validation speakers, draws others',
+    )
 
 # %% ../../nbs/data/20_split.ipynb #73c5c53d
 def make_split(
-    manifest:pd.DataFrame, # as `corpora.read_corpora` gives it
-    test_corpus:str, # the corpus that is held out; None: none, for a model that is to be used and not judged
-    task='4', # `3`, `4`, `all` or a `Task`
-    train_corpora='all', # `all` others, or a list of names
-    validation:float=0.25, # share of the training speakers that validates
-    augmentation='no_aug', # a group or kinds, see `config.AUGMENTATION_GROUPS`
-    balance:str='undersampling', # one of `BALANCES`; `balanced_aug` implies `no_aug`
-    seed:int=0,
-)->pd.DataFrame: # columns clip, part, label, augmentation ('' for an original), copy; the options are in `.attrs`
+    manifest: pd.DataFrame,  # as `corpora.read_corpora` gives it
+    test_corpus: str,  # the corpus that is held out; None: none, for a model that is to be used and not judged
+    task='4',  # `3`, `4`, `all` or a `Task`
+    train_corpora='all',  # `all` others, or a list of names
+    validation: float = 0.25,  # share of the training speakers that validates
+    augmentation='no_aug',  # a group or kinds, see `config.AUGMENTATION_GROUPS`
+    balance: str = 'undersampling',  # one of `BALANCES`; `balanced_aug` implies `no_aug`
+    seed: int = 0,
+) -> pd.DataFrame:  # columns clip, part, label, augmentation ('' for an original), copy; the options are in `.attrs`
     "Train, validation and test rows of one held-out corpus; raises `SplitError` or `LeakageError`."
-    choose(balance, BALANCES, 'balance'); kinds = parse_augmentations('no_aug' if balance == 'balanced_aug' else augmentation)
+    choose(balance, BALANCES, 'balance')
+    kinds = parse_augmentations('no_aug' if balance == 'balanced_aug' else augmentation)
     corpora = sorted(manifest.corpus.unique())
-    if test_corpus is not None: choose(test_corpus, corpora, 'test corpus', SplitError)
+    if test_corpus is not None:
+        choose(test_corpus, corpora, 'test corpus', SplitError)
     others = [c for c in corpora if c != test_corpus]
     train_corpora = others if train_corpora == 'all' else sorted(set(train_corpora))
-    if test_corpus in train_corpora: raise LeakageError('the test corpus is among the training corpora', value=test_corpus, remedy='Take it out of one of the two')
-    for c in train_corpora: choose(c, others, 'training corpus', SplitError)
+    if test_corpus in train_corpora:
+        raise LeakageError(
+            'the test corpus is among the training corpora',
+            value=test_corpus,
+            remedy='Take it out of one of the two',
+        )
+    for c in train_corpora:
+        choose(c, others, 'training corpus', SplitError)
     task = task_for(manifest, task, test_corpus)
 
-    rows = manifest.assign(label=manifest.emotion.map(task.label), augmentation='', copy=0).dropna(subset='label').sort_values('clip', ignore_index=True)
+    rows = (
+        manifest.assign(label=manifest.emotion.map(task.label), augmentation='', copy=0)
+        .dropna(subset='label')
+        .sort_values('clip', ignore_index=True)
+    )
     test = rows[rows.corpus == test_corpus]
     known = rows[rows.corpus.isin(train_corpora)]
     pool, drawn_as = separable(known, test)
     drawn = validation_speakers(drawn_as.values(), validation, seed)
     held = sorted(s for s, name in drawn_as.items() if name in drawn)
-    parts = {'train': pool[~pool.speaker.isin(held)], 'validation': pool[pool.speaker.isin(held)], 'test': test}
-    if test_corpus is None: del parts['test']
+    parts = {
+        'train': pool[~pool.speaker.isin(held)],
+        'validation': pool[pool.speaker.isin(held)],
+        'test': test,
+    }
+    if test_corpus is None:
+        del parts['test']
     for part, p in parts.items():
         lacking = sorted(set(task.classes) - set(p.label))
-        if nowhere := [c for c in lacking if c not in set(pool.label)]: raise _nowhere(nowhere, rows, test_corpus, train_corpora)
-        if lacking: raise _badly_drawn(part, lacking, pool, seed, validation)
+        if nowhere := [c for c in lacking if c not in set(pool.label)]:
+            raise _nowhere(nowhere, rows, test_corpus, train_corpora)
+        if lacking:
+            raise _badly_drawn(part, lacking, pool, seed, validation)
 
     parts['validation'] = undersample(parts['validation'], make_rng(seed, 'validation'))
-    if balance == 'undersampling': parts['train'] = undersample(parts['train'], make_rng(seed, 'train'))
-    if balance == 'balanced_aug': parts['train'] = fill_with_copies(parts['train'], make_rng(seed, 'train'))
+    if balance == 'undersampling':
+        parts['train'] = undersample(parts['train'], make_rng(seed, 'train'))
+    if balance == 'balanced_aug':
+        parts['train'] = fill_with_copies(parts['train'], make_rng(seed, 'train'))
     parts['train'] = with_copies(parts['train'], kinds)
 
-    split = pd.concat([p.assign(part=part) for part, p in parts.items()], ignore_index=True)[['clip', 'part', 'label', 'augmentation', 'copy']]
+    split = pd.concat([p.assign(part=part) for part, p in parts.items()], ignore_index=True)[
+        ['clip', 'part', 'label', 'augmentation', 'copy']
+    ]
     name = augmentation if isinstance(augmentation, str) else '+'.join(kinds)
-    split.attrs = dict(test_corpus=test_corpus, train_corpora=train_corpora, task=task.name, classes=list(task.classes), label_hash=task.hash, validation=validation,
-                       augmentation='no_aug' if balance == 'balanced_aug' else name, balance=balance, seed=seed, validation_speakers=held)
+    split.attrs = dict(
+        test_corpus=test_corpus,
+        train_corpora=train_corpora,
+        task=task.name,
+        classes=list(task.classes),
+        label_hash=task.hash,
+        validation=validation,
+        augmentation='no_aug' if balance == 'balanced_aug' else name,
+        balance=balance,
+        seed=seed,
+        validation_speakers=held,
+    )
     # said only where there is something to say, so that the provenance of other runs stays as it was
-    if len(out := sorted(set(known['clip']) - set(pool['clip']))): split.attrs['left_out'] = out
-    joined = [sorted(s for s, n in drawn_as.items() if n == name) for name in sorted(set(drawn_as.values()))]
-    if joined := [j for j in joined if len(j) > 1]: split.attrs['joined_speakers'] = joined
+    if len(out := sorted(set(known['clip']) - set(pool['clip']))):
+        split.attrs['left_out'] = out
+    joined = [
+        sorted(s for s, n in drawn_as.items() if n == name)
+        for name in sorted(set(drawn_as.values()))
+    ]
+    if joined := [j for j in joined if len(j) > 1]:
+        split.attrs['joined_speakers'] = joined
     audit(split, manifest)
     return split
 
 # %% ../../nbs/data/20_split.ipynb #4b2a3e03
 def audit(
-    split:pd.DataFrame, # rows of `make_split`
-    manifest:pd.DataFrame, # for speakers, sentences and the hash of each clip's samples
-    strict:bool=True, # raise on leakage
-)->pd.DataFrame: # a row for each two parts and thing shared: columns parts, what, shared, examples, leak
+    split: pd.DataFrame,  # rows of `make_split`
+    manifest: pd.DataFrame,  # for speakers, sentences and the hash of each clip's samples
+    strict: bool = True,  # raise on leakage
+) -> (
+    pd.DataFrame
+):  # a row for each two parts and thing shared: columns parts, what, shared, examples, leak
     "What each two parts of a split share; raises `LeakageError` if that is a speaker, a clip or identical audio."
-    m = manifest.set_index('clip'); unknown = set(split['clip']) - set(m.index)
-    if unknown: raise SplitError('the split names clips that the manifest lacks', value=sorted(unknown)[:3], remedy='Make the split again from this manifest')
+    m = manifest.set_index('clip')
+    unknown = set(split['clip']) - set(m.index)
+    if unknown:
+        raise SplitError(
+            'the split names clips that the manifest lacks',
+            value=sorted(unknown)[:3],
+            remedy='Make the split again from this manifest',
+        )
     columns = {'clip': True, 'sha256': True, 'speaker': True, 'sentence': False}
-    table = split[['clip', 'part']].drop_duplicates().join(m[[c for c in columns if c in m.columns]], on='clip')
+    table = (
+        split[['clip', 'part']]
+        .drop_duplicates()
+        .join(m[[c for c in columns if c in m.columns]], on='clip')
+    )
     rows = []
     for a, b in (('train', 'validation'), ('train', 'test'), ('validation', 'test')):
         for what, leaks in columns.items():
-            if what not in table: continue
+            if what not in table:
+                continue
             values = [set(table.loc[table.part == p, what].dropna()) for p in (a, b)]
             both = sorted(values[0] & values[1])
-            rows.append(dict(parts=f'{a} and {b}', what=what, shared=len(both), examples=', '.join(map(str, both[:3])), leak=bool(both) and leaks))
+            rows.append(
+                dict(
+                    parts=f'{a} and {b}',
+                    what=what,
+                    shared=len(both),
+                    examples=', '.join(map(str, both[:3])),
+                    leak=bool(both) and leaks,
+                )
+            )
     report = pd.DataFrame(rows)
     if strict and report.leak.any():
         bad = report[report.leak].iloc[0]
-        raise LeakageError(f'{bad.parts} share {bad.shared} {bad.what}(s)', value=bad.examples, remedy='Keep one of the two, or move both to one part')
+        raise LeakageError(
+            f'{bad.parts} share {bad.shared} {bad.what}(s)',
+            value=bad.examples,
+            remedy='Keep one of the two, or move both to one part',
+        )
     return report
 
 # %% ../../nbs/data/20_split.ipynb #30078f05
-FEW_CLIPS = 10 # of a class in training, below which a sentence says so
+FEW_CLIPS = 10  # of a class in training, below which a sentence says so
+
 
 def split_notes(
-    split:pd.DataFrame, # as `make_split` gives it
-    manifest:pd.DataFrame, # that it was made of
-)->list[str]: # sentences
+    split: pd.DataFrame,  # as `make_split` gives it
+    manifest: pd.DataFrame,  # that it was made of
+) -> list[str]:  # sentences
     "What is likely to harm a training: classes of few clips, and an undersampling that leaves most clips unused."
     about = split.attrs
     out = {*split['clip'][split.part != 'train'], *about.get('left_out', ())}
-    rows = manifest[manifest.corpus.isin(about['train_corpora']) & ~manifest.speaker.isin(about['validation_speakers']) & ~manifest['clip'].isin(out)]
-    there = rows.emotion.map(get_task(about['task']).restrict(about['classes']).label).value_counts().sort_values()
+    rows = manifest[
+        manifest.corpus.isin(about['train_corpora'])
+        & ~manifest.speaker.isin(about['validation_speakers'])
+        & ~manifest['clip'].isin(out)
+    ]
+    there = (
+        rows.emotion.map(get_task(about['task']).restrict(about['classes']).label)
+        .value_counts()
+        .sort_values()
+    )
     used = ((split.part == 'train') & (split.augmentation == '')).sum()
     notes, few = [], there[there < FEW_CLIPS]
     if len(few):
-        notes.append(f'few training clips: {", ".join(f"{c} {n}" for c, n in few.items())}. Fewer than {FEW_CLIPS} clips of a class teach little: '
-                     'add a corpus that has it, or choose a task without it')
-    if about['balance'] == 'undersampling' and used < there.sum()/2:
-        notes.append(f'undersampling leaves {there.sum() - used} of {there.sum()} training clips unused, for {there.index[0]} has {there.iloc[0]}: '
-                     '`no_balanced` keeps all clips, `balanced_aug` adds augmented copies of the rarer classes')
+        notes.append(
+            f'few training clips: {", ".join(f"{c} {n}" for c, n in few.items())}. Fewer than {FEW_CLIPS} clips of a class teach little: '
+            'add a corpus that has it, or choose a task without it'
+        )
+    if about['balance'] == 'undersampling' and used < there.sum() / 2:
+        notes.append(
+            f'undersampling leaves {there.sum() - used} of {there.sum()} training clips unused, for {there.index[0]} has {there.iloc[0]}: '
+            '`no_balanced` keeps all clips, `balanced_aug` adds augmented copies of the rarer classes'
+        )
     return notes
 
+
 def notes_of_splits(
-    manifest:pd.DataFrame, # as `corpora.read_corpora` gives it
-    names, # the corpora that are held out in turn
-    **options, # of `make_split`
-)->list[str]: # sentences, each once
+    manifest: pd.DataFrame,  # as `corpora.read_corpora` gives it
+    names,  # the corpora that are held out in turn
+    **options,  # of `make_split`
+) -> list[str]:  # sentences, each once
     "The notes of several splits; a split that cannot be made has its own error later."
     held_out = {}
     for name in names:
-        try: notes = split_notes(make_split(manifest, name, **options), manifest)
-        except SplitError: continue
-        for note in notes: held_out.setdefault(note, []).append(name)
+        try:
+            notes = split_notes(make_split(manifest, name, **options), manifest)
+        except SplitError:
+            continue
+        for note in notes:
+            held_out.setdefault(note, []).append(name)
     return [f'{", ".join(names)} held out: {note}' for note, names in held_out.items()]
 
 # %% ../../nbs/data/20_split.ipynb #2c63090b
-def split_hash(split:pd.DataFrame)->str:
+def split_hash(split: pd.DataFrame) -> str:
     "A digest of who is where: of the rows of a split in any order, and of its classes."
-    rows = split[['clip', 'part', 'label', 'augmentation', 'copy']].sort_values(['clip', 'part', 'augmentation', 'copy'])
+    rows = split[['clip', 'part', 'label', 'augmentation', 'copy']].sort_values(
+        ['clip', 'part', 'augmentation', 'copy']
+    )
     return digest(split.attrs['label_hash'], rows.values.tolist())
 
+
 def split_folder(
-    root, # such as `data`
-    attrs:dict, # a split's `.attrs`
-)->Path:
+    root,  # such as `data`
+    attrs: dict,  # a split's `.attrs`
+) -> Path:
     "The reference's folder of a split with these options."
     n = attrs['task'] if attrs['task'] == 'all' else len(get_task(attrs['task']).classes)
-    return Path(root)/(attrs['test_corpus'] or 'none')/f'{n}_classes'/attrs['augmentation']/attrs['balance']
+    return (
+        Path(root)
+        / (attrs['test_corpus'] or 'none')
+        / f'{n}_classes'
+        / attrs['augmentation']
+        / attrs['balance']
+    )
 
-_PART_FILES = {'train': 'train_data/train.csv', 'validation': 'train_data/validation.csv', 'test': 'eval_data/test.csv'}
+
+_PART_FILES = {
+    'train': 'train_data/train.csv',
+    'validation': 'train_data/validation.csv',
+    'test': 'eval_data/test.csv',
+}
+
 
 def save_split(
-    split:pd.DataFrame,
-    manifest:pd.DataFrame, # for the paths
-    root, # folder above `<EVAL>/…`, such as `data`
-)->Path: # the split's folder
+    split: pd.DataFrame,
+    manifest: pd.DataFrame,  # for the paths
+    root,  # folder above `<EVAL>/…`, such as `data`
+) -> Path:  # the split's folder
     "Writes the three CSVs and `split.json`; the latter last, so a folder with one is whole."
-    folder = split_folder(root, split.attrs); (folder/'split.json').unlink(missing_ok=True)
-    table = split.join(manifest.set_index('clip')[['path', 'speaker']], on='clip').rename(columns={'path': 'path_file', 'label': 'class'})
+    folder = split_folder(root, split.attrs)
+    (folder / 'split.json').unlink(missing_ok=True)
+    table = split.join(manifest.set_index('clip')[['path', 'speaker']], on='clip').rename(
+        columns={'path': 'path_file', 'label': 'class'}
+    )
     for part, name in _PART_FILES.items():
-        with atomic(folder/name) as tmp:
-            table.loc[table.part == part, ['path_file', 'class', 'clip', 'speaker', 'augmentation', 'copy']].to_csv(tmp, index=False)
-    write_json(folder/'split.json', {**split.attrs, 'split_hash': split_hash(split)})
+        with atomic(folder / name) as tmp:
+            table.loc[
+                table.part == part,
+                ['path_file', 'class', 'clip', 'speaker', 'augmentation', 'copy'],
+            ].to_csv(tmp, index=False)
+    write_json(folder / 'split.json', {**split.attrs, 'split_hash': split_hash(split)})
     return folder
 
 # %% ../../nbs/data/20_split.ipynb #aca36af7
 def load_split(
-    folder, # as `save_split` returned it
-)->pd.DataFrame:
+    folder,  # as `save_split` returned it
+) -> pd.DataFrame:
     "The split that `save_split` wrote; raises `StoreError` if a file is missing or was changed."
     folder = Path(folder)
-    if not (folder/'split.json').exists(): raise StoreError('is not a finished split (no split.json)', file=folder, remedy='Make it with `speaker-vgg-cct split`')
+    if not (folder / 'split.json').exists():
+        raise StoreError(
+            'is not a finished split (no split.json)',
+            file=folder,
+            remedy='Make it with `speaker-vgg-cct split`',
+        )
     try:
-        attrs = json.loads((folder/'split.json').read_text()); saved = attrs.pop('split_hash')
-        split = pd.concat([pd.read_csv(folder/f, keep_default_na=False, dtype={'clip': str}).assign(part=p) for p, f in _PART_FILES.items()], ignore_index=True)
-        split = split.rename(columns={'class': 'label'})[['clip', 'part', 'label', 'augmentation', 'copy']]; split.attrs = attrs
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as e: raise StoreError(f'is no split that can be read: {e}', file=folder, remedy='Make it again with `speaker-vgg-cct split`') from None
-    if split_hash(split) != saved: raise StoreError('the CSVs are not those that split.json describes', file=folder, remedy='Make the split again')
+        attrs = json.loads((folder / 'split.json').read_text())
+        saved = attrs.pop('split_hash')
+        split = pd.concat(
+            [
+                pd.read_csv(folder / f, keep_default_na=False, dtype={'clip': str}).assign(part=p)
+                for p, f in _PART_FILES.items()
+            ],
+            ignore_index=True,
+        )
+        split = split.rename(columns={'class': 'label'})[
+            ['clip', 'part', 'label', 'augmentation', 'copy']
+        ]
+        split.attrs = attrs
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as e:
+        raise StoreError(
+            f'is no split that can be read: {e}',
+            file=folder,
+            remedy='Make it again with `speaker-vgg-cct split`',
+        ) from None
+    if split_hash(split) != saved:
+        raise StoreError(
+            'the CSVs are not those that split.json describes',
+            file=folder,
+            remedy='Make the split again',
+        )
     return split

@@ -9,389 +9,635 @@ __all__ = ['FRAME', 'PHONES', 'LANGUAGES', 'EMOTION_PROSODY', 'SPREAD', 'CUSTOM'
            'Recording', 'record', 'utterance', 'clip', 'fingerprint', 'is_synthetic', 'is_current', 'render', 'build']
 
 # %% ../../nbs/data/15_synthetic.ipynb #188d9b50
-import json, tempfile
+import json
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np, pandas as pd, scipy, soundfile as sf # scipy loads its parts when they are used
+import numpy as np
+import pandas as pd
+import scipy
+import soundfile as sf  # scipy loads its parts when they are used
 from tqdm import tqdm
 
+from speaker_vgg_cct.core import (
+    ConfigError,
+    CorpusError,
+    choose,
+    digest,
+    get_task,
+    in_parallel,
+    make_rng,
+    write_text,
+)
 from .audio import SAMPLE_RATE
-from ..core import CorpusError, ConfigError, choose, digest, get_task, in_parallel, make_rng, write_text
 
 # %% ../../nbs/data/15_synthetic.ipynb #8eaa0b27
 def glottal_flow(
-    f0:np.ndarray, # Hz [samples]
-    rng:np.random.Generator,
-    open_quotient:float=0.6, # open share of a cycle, 0 to 1
-    jitter:float=1., # standard deviation of a cycle's length, %
-    shimmer:float=3., # standard deviation of a cycle's height, %
-)->np.ndarray: # [samples], 0 (closed) to about 1 (open)
+    f0: np.ndarray,  # Hz [samples]
+    rng: np.random.Generator,
+    open_quotient: float = 0.6,  # open share of a cycle, 0 to 1
+    jitter: float = 1.0,  # standard deviation of a cycle's length, %
+    shimmer: float = 3.0,  # standard deviation of a cycle's height, %
+) -> np.ndarray:  # [samples], 0 (closed) to about 1 (open)
     "Air flow through the glottis: Rosenberg (1971) pulses, opening for two thirds of the open phase and closing for one."
-    phase = np.cumsum(f0)/SAMPLE_RATE
+    phase = np.cumsum(f0) / SAMPLE_RATE
     cycles = np.arange(int(phase[-1]) + 2)
-    phase = phase + np.interp(phase, cycles, rng.normal(0, jitter/140, len(cycles))) # a length is the difference of two
+    phase = phase + np.interp(
+        phase, cycles, rng.normal(0, jitter / 140, len(cycles))
+    )  # a length is the difference of two
     cycle, t = np.divmod(phase, 1)
-    opening, closing = open_quotient*2/3, open_quotient/3
-    up, down = t/opening, (t - opening)/closing
-    pulse = np.where(up < 1, up*up*(3 - 2*up), np.clip(1 - down*down, 0, None))
-    return pulse*(1 + rng.normal(0, shimmer/100, len(cycles)))[np.clip(cycle.astype(int), 0, cycles[-1])]
+    opening, closing = open_quotient * 2 / 3, open_quotient / 3
+    up, down = t / opening, (t - opening) / closing
+    pulse = np.where(up < 1, up * up * (3 - 2 * up), np.clip(1 - down * down, 0, None))
+    return (
+        pulse
+        * (1 + rng.normal(0, shimmer / 100, len(cycles)))[np.clip(cycle.astype(int), 0, cycles[-1])]
+    )
 
 # %% ../../nbs/data/15_synthetic.ipynb #50406fff
 def tilted(
-    x:np.ndarray, # [samples]
-    loss:float, # dB lost at 3 kHz, above 0
-)->np.ndarray: # [samples]
+    x: np.ndarray,  # [samples]
+    loss: float,  # dB lost at 3 kHz, above 0
+) -> np.ndarray:  # [samples]
     "A one-pole low-pass with unit gain at 0 Hz: the spectral tilt of a soft voice (`TL` of Klatt 1980)."
-    gain = 10**(-max(loss, 0.1)/10)
-    q = (1 - gain*np.cos(2*np.pi*3000/SAMPLE_RATE))/(1 - gain)
-    pole = q - np.sqrt(q*q - 1)
+    gain = 10 ** (-max(loss, 0.1) / 10)
+    q = (1 - gain * np.cos(2 * np.pi * 3000 / SAMPLE_RATE)) / (1 - gain)
+    pole = q - np.sqrt(q * q - 1)
     return scipy.signal.lfilter([1 - pole], [1, -pole], x)
 
+
 def glottal_source(
-    f0:np.ndarray, # Hz [samples]
-    rng:np.random.Generator,
-    loss:float=8., # spectral tilt, dB at 3 kHz
-    breath:float=-26., # level of the breath noise, dB relative to the pulses
-    **flow, # `open_quotient`, `jitter`, `shimmer`
-)->np.ndarray: # [samples], the pulses have an RMS of 1 before they are tilted
+    f0: np.ndarray,  # Hz [samples]
+    rng: np.random.Generator,
+    loss: float = 8.0,  # spectral tilt, dB at 3 kHz
+    breath: float = -26.0,  # level of the breath noise, dB relative to the pulses
+    **flow,  # `open_quotient`, `jitter`, `shimmer`
+) -> np.ndarray:  # [samples], the pulses have an RMS of 1 before they are tilted
     "What enters the vocal tract in voiced speech: differentiated flow, tilted, with breath noise."
     flow = glottal_flow(f0, rng, **flow)
     pulses = np.diff(flow, prepend=flow[0])
-    return tilted(pulses/pulses.std(), loss) + 10**(breath/20)*flow*rng.standard_normal(len(f0))
+    return tilted(pulses / pulses.std(), loss) + 10 ** (breath / 20) * flow * rng.standard_normal(
+        len(f0)
+    )
 
 # %% ../../nbs/data/15_synthetic.ipynb #061454ce
-FRAME = 80 # samples: 5 ms, as in Klatt (1980)
+FRAME = 80  # samples: 5 ms, as in Klatt (1980)
+
 
 def resonators(
-    hz:np.ndarray, # centre frequencies [...]
-    bandwidth:np.ndarray, # Hz, same shape or broadcast to it
-    hiss:bool=False, # unit gain at the centre (noise) instead of at 0 Hz (formant)
-)->np.ndarray: # second-order sections [..., 6]
+    hz: np.ndarray,  # centre frequencies [...]
+    bandwidth: np.ndarray,  # Hz, same shape or broadcast to it
+    hiss: bool = False,  # unit gain at the centre (noise) instead of at 0 Hz (formant)
+) -> np.ndarray:  # second-order sections [..., 6]
     "Klatt's (1980) digital resonator."
-    radius = np.exp(-np.pi*np.broadcast_to(bandwidth, np.shape(hz))/SAMPLE_RATE)
-    a1, a2 = -2*radius*np.cos(2*np.pi*hz/SAMPLE_RATE), radius**2
+    radius = np.exp(-np.pi * np.broadcast_to(bandwidth, np.shape(hz)) / SAMPLE_RATE)
+    a1, a2 = -2 * radius * np.cos(2 * np.pi * hz / SAMPLE_RATE), radius**2
     zero, one = np.zeros_like(a1), np.ones_like(a1)
-    b = ((1 - a2)/2, zero, (a2 - 1)/2) if hiss else (1 + a1 + a2, zero, zero)
+    b = ((1 - a2) / 2, zero, (a2 - 1) / 2) if hiss else (1 + a1 + a2, zero, zero)
     return np.stack([*b, one, a1, a2], -1)
 
+
 def time_varying(
-    sos:np.ndarray, # sections in cascade for each frame [frames, sections, 6]
-    x:np.ndarray, # [frames*FRAME]
-)->np.ndarray: # [frames*FRAME]
+    sos: np.ndarray,  # sections in cascade for each frame [frames, sections, 6]
+    x: np.ndarray,  # [frames*FRAME]
+) -> np.ndarray:  # [frames*FRAME]
     "`x` through a filter that changes with each frame and keeps its state."
     y, state = np.empty_like(x), np.zeros((sos.shape[1], 2))
     changes = np.flatnonzero((sos[1:] != sos[:-1]).any((1, 2))) + 1
     for i, j in zip([0, *changes], [*changes, len(sos)]):
-        part = slice(i*FRAME, j*FRAME)
+        part = slice(i * FRAME, j * FRAME)
         y[part], state = scipy.signal.sosfilt(sos[i], x[part], zi=state)
     return y
 
 # %% ../../nbs/data/15_synthetic.ipynb #bdc3ffbd
 class Phone(NamedTuple):
     "The targets of one phone."
-    ms: float # usual length
-    f1: float # Hz, for a man's tract
+
+    ms: float  # usual length
+    f1: float  # Hz, for a man's tract
     f2: float
     f3: float
-    voice: float = 1. # amplitude of the voice, 1 in a vowel
-    hiss: float = 0. # amplitude of the hiss
-    centre: float = 2500. # Hz, where the hiss is
-    stop: bool = False # a closure and then a burst of the hiss
+    voice: float = 1.0  # amplitude of the voice, 1 in a vowel
+    hiss: float = 0.0  # amplitude of the hiss
+    centre: float = 2500.0  # Hz, where the hiss is
+    stop: bool = False  # a closure and then a burst of the hiss
 
-_vowels = dict(i=(270, 2290, 3010), I=(390, 1990, 2550), E=(530, 1840, 2480), A=(660, 1720, 2410), a=(730, 1090, 2440),
-               O=(570, 840, 2410), U=(440, 1020, 2240), u=(300, 870, 2240), V=(640, 1190, 2390), R=(490, 1350, 1690))
+
+_vowels = dict(
+    i=(270, 2290, 3010),
+    I=(390, 1990, 2550),
+    E=(530, 1840, 2480),
+    A=(660, 1720, 2410),
+    a=(730, 1090, 2440),
+    O=(570, 840, 2410),
+    U=(440, 1020, 2240),
+    u=(300, 870, 2240),
+    V=(640, 1190, 2390),
+    R=(490, 1350, 1690),
+)
 PHONES = {
     **{v: Phone(105, *f) for v, f in _vowels.items()},
-    'm': Phone(70, 250, 1000, 2200, .3), 'n': Phone(65, 250, 1700, 2600, .3), 'N': Phone(75, 250, 2100, 2700, .3),
-    'l': Phone(60, 340, 1150, 2700, .5), 'r': Phone(60, 350, 1200, 1600, .5), 'w': Phone(60, 290, 650, 2150, .5), 'j': Phone(60, 270, 2150, 2950, .5),
-    's': Phone(95, 320, 1700, 2600, 0, .22, 6000), 'S': Phone(95, 300, 1850, 2750, 0, .25, 3200), 'f': Phone(85, 330, 1100, 2200, 0, .10, 4500),
-    'x': Phone(80, 330, 1900, 2300, 0, .20, 1800), 'z': Phone(75, 300, 1700, 2600, .3, .15, 5800), 'v': Phone(60, 300, 1100, 2200, .35, .04, 4500),
-    'p': Phone(85, 300, 900, 2200, 0, .25, 900, True), 't': Phone(80, 300, 1800, 2700, 0, .40, 4000, True), 'k': Phone(85, 300, 2000, 2300, 0, .35, 2000, True),
-    'b': Phone(70, 260, 900, 2200, .15, .15, 800, True), 'd': Phone(65, 260, 1800, 2700, .15, .25, 3600, True),
-    'g': Phone(70, 260, 2000, 2300, .15, .20, 1900, True)}
+    'm': Phone(70, 250, 1000, 2200, 0.3),
+    'n': Phone(65, 250, 1700, 2600, 0.3),
+    'N': Phone(75, 250, 2100, 2700, 0.3),
+    'l': Phone(60, 340, 1150, 2700, 0.5),
+    'r': Phone(60, 350, 1200, 1600, 0.5),
+    'w': Phone(60, 290, 650, 2150, 0.5),
+    'j': Phone(60, 270, 2150, 2950, 0.5),
+    's': Phone(95, 320, 1700, 2600, 0, 0.22, 6000),
+    'S': Phone(95, 300, 1850, 2750, 0, 0.25, 3200),
+    'f': Phone(85, 330, 1100, 2200, 0, 0.10, 4500),
+    'x': Phone(80, 330, 1900, 2300, 0, 0.20, 1800),
+    'z': Phone(75, 300, 1700, 2600, 0.3, 0.15, 5800),
+    'v': Phone(60, 300, 1100, 2200, 0.35, 0.04, 4500),
+    'p': Phone(85, 300, 900, 2200, 0, 0.25, 900, True),
+    't': Phone(80, 300, 1800, 2700, 0, 0.40, 4000, True),
+    'k': Phone(85, 300, 2000, 2300, 0, 0.35, 2000, True),
+    'b': Phone(70, 260, 900, 2200, 0.15, 0.15, 800, True),
+    'd': Phone(65, 260, 1800, 2700, 0.15, 0.25, 3600, True),
+    'g': Phone(70, 260, 2000, 2300, 0.15, 0.20, 1900, True),
+}
 
 # %% ../../nbs/data/15_synthetic.ipynb #8eb3f4b5
 class Language(NamedTuple):
     "A phone inventory (that of its sentences), a rhythm and an intonation."
-    sentences: tuple # a character a phone, a space between words
-    rate: float # phones are this much faster than in `PHONES`
-    stress: float # lengthening of the accented vowel
-    last: float # lengthening of the last vowel
-    accent: float # semitones that F0 rises on an accented vowel
-    falling: float # semitones that F0 falls in a second
-    aspiration: float # ms of breath after a stop without voice
+
+    sentences: tuple  # a character a phone, a space between words
+    rate: float  # phones are this much faster than in `PHONES`
+    stress: float  # lengthening of the accented vowel
+    last: float  # lengthening of the last vowel
+    accent: float  # semitones that F0 rises on an accented vowel
+    falling: float  # semitones that F0 falls in a second
+    aspiration: float  # ms of breath after a stop without voice
+
 
 LANGUAGES = {
-    'synth-a': Language(('bada nilu mOsa', 'tEma pOku lisa', 'sanO dEbi kalu', 'munO litE bapa', 'kOsi manu dEla', 'pilu sEtO nama'),
-                        rate=1.05, stress=1.15, last=1.4, accent=3.5, falling=2.5, aspiration=5),
-    'synth-b': Language(('SAltI grIvU zRdAm', 'vRstA kUxI dIlfV', 'trAxU fVlSI gRzAn', 'drUfV zAltI SIkRm', 'kRftV vISA dAxUl', 'glVzA trImU fRkIn'),
-                        rate=1.15, stress=1.35, last=1.2, accent=2.5, falling=4., aspiration=40),
-    'synth-c': Language(('wanu jiNa lumi', 'limu naja wuNi', 'Nalu wima juna', 'muja liwa naNu', 'junu walaN imi', 'naNi mulu jawi'),
-                        rate=1.1, stress=1., last=1.15, accent=4.5, falling=1.5, aspiration=0)}
+    'synth-a': Language(
+        (
+            'bada nilu mOsa',
+            'tEma pOku lisa',
+            'sanO dEbi kalu',
+            'munO litE bapa',
+            'kOsi manu dEla',
+            'pilu sEtO nama',
+        ),
+        rate=1.05,
+        stress=1.15,
+        last=1.4,
+        accent=3.5,
+        falling=2.5,
+        aspiration=5,
+    ),
+    'synth-b': Language(
+        (
+            'SAltI grIvU zRdAm',
+            'vRstA kUxI dIlfV',
+            'trAxU fVlSI gRzAn',
+            'drUfV zAltI SIkRm',
+            'kRftV vISA dAxUl',
+            'glVzA trImU fRkIn',
+        ),
+        rate=1.15,
+        stress=1.35,
+        last=1.2,
+        accent=2.5,
+        falling=4.0,
+        aspiration=40,
+    ),
+    'synth-c': Language(
+        (
+            'wanu jiNa lumi',
+            'limu naja wuNi',
+            'Nalu wima juna',
+            'muja liwa naNu',
+            'junu walaN imi',
+            'naNi mulu jawi',
+        ),
+        rate=1.1,
+        stress=1.0,
+        last=1.15,
+        accent=4.5,
+        falling=1.5,
+        aspiration=0,
+    ),
+}
 
 # %% ../../nbs/data/15_synthetic.ipynb #1613ecad
 class Prosody(NamedTuple):
     "How one utterance differs from a neutral one."
-    level: float = 0. # F0, semitones
-    range: float = 0. # excursions of F0, %
-    final: float = 0. # F0 at the end, semitones
-    tempo: float = 0. # %
-    pause: float = 0. # ms more between words
-    energy: float = 0. # dB
-    bright: float = 0. # dB at 3 kHz
-    breath: float = 0. # dB
-    jitter: float = 0. # % of a cycle
-    vowels: float = 0. # size of the vowel space, %
-    smile: float = 0. # all formants, %
+
+    level: float = 0.0  # F0, semitones
+    range: float = 0.0  # excursions of F0, %
+    final: float = 0.0  # F0 at the end, semitones
+    tempo: float = 0.0  # %
+    pause: float = 0.0  # ms more between words
+    energy: float = 0.0  # dB
+    bright: float = 0.0  # dB at 3 kHz
+    breath: float = 0.0  # dB
+    jitter: float = 0.0  # % of a cycle
+    vowels: float = 0.0  # size of the vowel space, %
+    smile: float = 0.0  # all formants, %
+
 
 #                          level range final tempo pause energy bright breath jitter vowels smile
 EMOTION_PROSODY = {
-    'neutral':   Prosody(),
-    'anger':     Prosody(  4.5,   60,    0,    12,   -10,   7.0,   7.0,    0,   0.9,    12,    0),
-    'happy':     Prosody(  5.0,   70,    2,     7,   -10,   4.5,   3.5,    1,   0.1,     7,  4.5),
-    'sad':       Prosody( -2.0,  -50,   -1,   -20,    80,  -6.0,  -6.0,    7,   0.3,   -17,   -1),
-    'fearful':   Prosody(  6.5,    0,  0.5,    18,    10,   0.0,   1.0,    6,   1.7,    -6,    1),
-    'disgust':   Prosody( -2.0,   15, -3.5,   -22,    35,  -1.0,   1.0,    0,   1.8,     6, -3.5),
-    'surprised': Prosody(  7.0,  100,    7,     0,     0,   3.5,   1.0,    3,   0.0,     6,    1)}
+    'neutral': Prosody(),
+    'anger': Prosody(4.5, 60, 0, 12, -10, 7.0, 7.0, 0, 0.9, 12, 0),
+    'happy': Prosody(5.0, 70, 2, 7, -10, 4.5, 3.5, 1, 0.1, 7, 4.5),
+    'sad': Prosody(-2.0, -50, -1, -20, 80, -6.0, -6.0, 7, 0.3, -17, -1),
+    'fearful': Prosody(6.5, 0, 0.5, 18, 10, 0.0, 1.0, 6, 1.7, -6, 1),
+    'disgust': Prosody(-2.0, 15, -3.5, -22, 35, -1.0, 1.0, 0, 1.8, 6, -3.5),
+    'surprised': Prosody(7.0, 100, 7, 0, 0, 3.5, 1.0, 3, 0.0, 6, 1),
+}
 
 # how far people differ in the same emotion: standard deviations of one speaker's habit
-SPREAD = Prosody(1., 15, .9, 5, 12, 1.2, 1.5, 1.7, .25, 4, .8)
-CUSTOM = 0.6 # how strong the custom of a language is beside the habit of a speaker
+SPREAD = Prosody(1.0, 15, 0.9, 5, 12, 1.2, 1.5, 1.7, 0.25, 4, 0.8)
+CUSTOM = 0.6  # how strong the custom of a language is beside the habit of a speaker
 
 # %% ../../nbs/data/15_synthetic.ipynb #61d14a22
 class Speaker(NamedTuple):
     "A voice and its habits."
+
     name: str
-    gender: str # `female` or `male`
-    f0: float # Hz, the usual level
-    tract: float # formants relative to the men of `PHONES`
-    tempo: float # %
-    bright: float # dB at 3 kHz
-    breath: float # dB
-    jitter: float # % of a cycle
-    habits: dict # emotion -> Prosody, added to that of the emotion
+    gender: str  # `female` or `male`
+    f0: float  # Hz, the usual level
+    tract: float  # formants relative to the men of `PHONES`
+    tempo: float  # %
+    bright: float  # dB at 3 kHz
+    breath: float  # dB
+    jitter: float  # % of a cycle
+    habits: dict  # emotion -> Prosody, added to that of the emotion
+
 
 def make_speaker(
-    index:int, # from 0; even ones are women
-    language:str='synth-a',
-    seed:int=0,
-)->Speaker:
+    index: int,  # from 0; even ones are women
+    language: str = 'synth-a',
+    seed: int = 0,
+) -> Speaker:
     "The speaker of that number: the same whoever else there is."
     choose(language, LANGUAGES, 'language')
-    if index < 0: raise ConfigError('speakers are numbered from 0', value=index)
+    if index < 0:
+        raise ConfigError('speakers are numbered from 0', value=index)
     rng, woman = make_rng(seed, 'speaker', language, index), index % 2 == 0
+
     def habit(emotion):
-        custom = make_rng(0, 'custom', language, emotion).standard_normal(len(SPREAD)) # a language is the same for every seed
-        return Prosody(*((custom*CUSTOM + rng.standard_normal(len(SPREAD)))*SPREAD))
-    return Speaker(f'{language[-1]}{index + 1:02d}', 'female' if woman else 'male',
-                   f0=(205 if woman else 120)*2**(rng.normal(0, 1.8)/12), tract=(1.17 if woman else 1.)*np.exp(rng.normal(0, .035)),
-                   tempo=rng.normal(0, 5), bright=rng.normal(0, 1.5), breath=rng.normal(2 if woman else 0, 2), jitter=rng.uniform(0, .5),
-                   habits={e: habit(e) for e in EMOTION_PROSODY})
+        custom = make_rng(0, 'custom', language, emotion).standard_normal(
+            len(SPREAD)
+        )  # a language is the same for every seed
+        return Prosody(*((custom * CUSTOM + rng.standard_normal(len(SPREAD))) * SPREAD))
+
+    return Speaker(
+        f'{language[-1]}{index + 1:02d}',
+        'female' if woman else 'male',
+        f0=(205 if woman else 120) * 2 ** (rng.normal(0, 1.8) / 12),
+        tract=(1.17 if woman else 1.0) * np.exp(rng.normal(0, 0.035)),
+        tempo=rng.normal(0, 5),
+        bright=rng.normal(0, 1.5),
+        breath=rng.normal(2 if woman else 0, 2),
+        jitter=rng.uniform(0, 0.5),
+        habits={e: habit(e) for e in EMOTION_PROSODY},
+    )
 
 # %% ../../nbs/data/15_synthetic.ipynb #cb01c880
-def portray(emotion:str, speaker:Speaker, rng:np.random.Generator)->Prosody:
+def portray(emotion: str, speaker: Speaker, rng: np.random.Generator) -> Prosody:
     "One portrayal: the emotion at an intensity of about 1 (0.5 to 1.5), the speaker's habit, and half a `SPREAD` of chance."
-    intensity = np.clip(rng.normal(1, .25), .5, 1.5)
+    intensity = np.clip(rng.normal(1, 0.25), 0.5, 1.5)
     typical = np.array(EMOTION_PROSODY[choose(emotion, EMOTION_PROSODY, 'emotion')])
-    return Prosody(*(intensity*typical + speaker.habits[emotion] + .5*np.array(SPREAD)*rng.standard_normal(len(SPREAD))))
+    return Prosody(
+        *(
+            intensity * typical
+            + speaker.habits[emotion]
+            + 0.5 * np.array(SPREAD) * rng.standard_normal(len(SPREAD))
+        )
+    )
 
 # %% ../../nbs/data/15_synthetic.ipynb #40f9190c
 class Segment(NamedTuple):
     "A stretch of constant targets."
-    ms: float
-    f: tuple # F1, F2, F3 in Hz
-    voice: float = 0.
-    breath: float = 0. # noise at the glottis
-    hiss: float = 0.
-    centre: float = 2500.
-    accent: float = 0. # 1 in an accented vowel
 
-def segments(sentence:str, language:Language, tempo:float, pause:float, rng:np.random.Generator)->list:
+    ms: float
+    f: tuple  # F1, F2, F3 in Hz
+    voice: float = 0.0
+    breath: float = 0.0  # noise at the glottis
+    hiss: float = 0.0
+    centre: float = 2500.0
+    accent: float = 0.0  # 1 in an accented vowel
+
+
+def segments(
+    sentence: str, language: Language, tempo: float, pause: float, rng: np.random.Generator
+) -> list:
     "The segments of a sentence; `tempo` in % and `pause` in ms, both relative to a usual neutral voice."
-    edge = Segment(40, (500, 1500, 2500)) # the voice fades in and out
+    edge = Segment(40, (500, 1500, 2500))  # the voice fades in and out
     out, vowels = [edge], [i for i, c in enumerate(sentence) if c in _vowels]
-    speed = language.rate*np.exp(tempo/100)
+    speed = language.rate * np.exp(tempo / 100)
     for i, c in enumerate(sentence):
         if c == ' ':
-            out.append(Segment(max(5., 20 + pause*rng.uniform(.3, 1.7)), (500, 1500, 2500)))
+            out.append(Segment(max(5.0, 20 + pause * rng.uniform(0.3, 1.7)), (500, 1500, 2500)))
             continue
         p = PHONES[choose(c, PHONES, 'phone')]
         stressed = i in vowels and not any(' ' not in sentence[v:i] for v in vowels if v < i)
-        ms = p.ms/speed*np.exp(rng.normal(0, .08))*(language.stress if stressed else 1)*(language.last if i == vowels[-1] else 1)
+        ms = (
+            p.ms
+            / speed
+            * np.exp(rng.normal(0, 0.08))
+            * (language.stress if stressed else 1)
+            * (language.last if i == vowels[-1] else 1)
+        )
         f = (p.f1, p.f2, p.f3)
-        if not p.stop: out.append(Segment(ms, f, p.voice, 0, p.hiss, p.centre, float(stressed)))
+        if not p.stop:
+            out.append(Segment(ms, f, p.voice, 0, p.hiss, p.centre, float(stressed)))
         else:
-            out += [Segment(ms*.75, f, p.voice), Segment(ms*.25, f, p.voice, 0, p.hiss, p.centre)]
-            if not p.voice and language.aspiration: out.append(Segment(language.aspiration/speed, f, 0, .3))
+            out += [
+                Segment(ms * 0.75, f, p.voice),
+                Segment(ms * 0.25, f, p.voice, 0, p.hiss, p.centre),
+            ]
+            if not p.voice and language.aspiration:
+                out.append(Segment(language.aspiration / speed, f, 0, 0.3))
     return [*out, edge]
 
 # %% ../../nbs/data/15_synthetic.ipynb #5d1af9eb
-def _smooth(x, frames): # moving Hann average over the first axis, the ends held
-    w = np.hanning(frames + 2)[1:-1]; w /= w.sum()
-    padded = np.pad(x, [(frames//2, frames//2)] + [(0, 0)]*(x.ndim - 1), mode='edge')
+def _smooth(x, frames):  # moving Hann average over the first axis, the ends held
+    w = np.hanning(frames + 2)[1:-1]
+    w /= w.sum()
+    padded = np.pad(x, [(frames // 2, frames // 2)] + [(0, 0)] * (x.ndim - 1), mode='edge')
     return np.apply_along_axis(np.convolve, 0, padded, w, 'valid')
 
-def tracks(plan:list)->dict:
-    "Smoothed targets per frame of 5 ms: `f` [frames, 3] in Hz, and `voice`, `breath`, `hiss`, `centre`, `accent` [frames]."
-    ends = np.cumsum([s.ms for s in plan])*SAMPLE_RATE/1000/FRAME
-    counts = np.maximum(np.diff(np.round(ends).astype(int), prepend=0), 0)
-    out = {k: np.repeat(np.array([getattr(s, k) for s in plan], float), counts, 0) for k in Segment._fields if k != 'ms'}
-    return {**out, **{k: _smooth(out[k], n) for k, n in dict(f=11, voice=5, breath=5, hiss=3, accent=31).items()}}
 
-def contour(accent:np.ndarray, language:Language, prosody:Prosody, rng:np.random.Generator)->np.ndarray:
+def tracks(plan: list) -> dict:
+    "Smoothed targets per frame of 5 ms: `f` [frames, 3] in Hz, and `voice`, `breath`, `hiss`, `centre`, `accent` [frames]."
+    ends = np.cumsum([s.ms for s in plan]) * SAMPLE_RATE / 1000 / FRAME
+    counts = np.maximum(np.diff(np.round(ends).astype(int), prepend=0), 0)
+    out = {
+        k: np.repeat(np.array([getattr(s, k) for s in plan], float), counts, 0)
+        for k in Segment._fields
+        if k != 'ms'
+    }
+    return {
+        **out,
+        **{
+            k: _smooth(out[k], n)
+            for k, n in dict(f=11, voice=5, breath=5, hiss=3, accent=31).items()
+        },
+    }
+
+
+def contour(
+    accent: np.ndarray, language: Language, prosody: Prosody, rng: np.random.Generator
+) -> np.ndarray:
     "F0 per frame in semitones relative to the speaker's usual F0; `accent` is that of `tracks`."
-    n = len(accent); t = np.arange(n)*FRAME/SAMPLE_RATE
-    wander = _smooth(rng.standard_normal(n), 41)*1.2
-    line = language.accent*accent*rng.uniform(.8, 1.2) - language.falling*(t - t.mean()) + wander
-    end = np.clip((np.arange(n)/n - .7)/.3, 0, 1)
-    return prosody.level + np.exp(prosody.range/100)*line + (prosody.final - 1)*end
+    n = len(accent)
+    t = np.arange(n) * FRAME / SAMPLE_RATE
+    wander = _smooth(rng.standard_normal(n), 41) * 1.2
+    line = (
+        language.accent * accent * rng.uniform(0.8, 1.2)
+        - language.falling * (t - t.mean())
+        + wander
+    )
+    end = np.clip((np.arange(n) / n - 0.7) / 0.3, 0, 1)
+    return prosody.level + np.exp(prosody.range / 100) * line + (prosody.final - 1) * end
 
 # %% ../../nbs/data/15_synthetic.ipynb #11ccc6ab
-def formants(f:np.ndarray, speaker:Speaker, prosody:Prosody)->np.ndarray:
+def formants(f: np.ndarray, speaker: Speaker, prosody: Prosody) -> np.ndarray:
     "Six formants [frames, 6] in Hz from the targets [frames, 3]: vowel space stretched, tract scaled, the upper three those of a uniform tube."
     middle = np.array([500, 1500, 2500])
-    f = middle + (f - middle)*np.exp(prosody.vowels/100)
-    upper = np.broadcast_to([3500., 4500., 5500.], f.shape)
-    return np.concatenate([np.maximum(f, 200), upper], 1)*speaker.tract*(1 + prosody.smile/100)
+    f = middle + (f - middle) * np.exp(prosody.vowels / 100)
+    upper = np.broadcast_to([3500.0, 4500.0, 5500.0], f.shape)
+    return (
+        np.concatenate([np.maximum(f, 200), upper], 1) * speaker.tract * (1 + prosody.smile / 100)
+    )
+
 
 def speak(
-    sentence:str, # characters of `PHONES`, spaces between words
-    speaker:Speaker,
-    emotion:str, # one of `EMOTION_PROSODY`
-    language:str, # one of `LANGUAGES`
-    rng:np.random.Generator,
-)->np.ndarray: # float32 [samples], 16 kHz, without room or noise
+    sentence: str,  # characters of `PHONES`, spaces between words
+    speaker: Speaker,
+    emotion: str,  # one of `EMOTION_PROSODY`
+    language: str,  # one of `LANGUAGES`
+    rng: np.random.Generator,
+) -> np.ndarray:  # float32 [samples], 16 kHz, without room or noise
     "One utterance, dry; a neutral voice has about -28 dB relative to full scale. Raises `ConfigError` for an unknown phone, emotion or language."
     lang = LANGUAGES[choose(language, LANGUAGES, 'language')]
     p = portray(emotion, speaker, rng)
     t = tracks(segments(sentence, lang, p.tempo + speaker.tempo, p.pause, rng))
-    n = len(t['voice']); at = (np.arange(n*FRAME) + .5)/FRAME - .5
-    fine = lambda x: np.interp(at, np.arange(n), x)
+    n = len(t['voice'])
+    at = (np.arange(n * FRAME) + 0.5) / FRAME - 0.5
+
+    def fine(x):
+        return np.interp(at, np.arange(n), x)
+
     bright = p.bright + speaker.bright
-    voice = glottal_source(fine(speaker.f0*2**(contour(t['accent'], lang, p, rng)/12)), rng, loss=10 - bright, breath=-28 + p.breath + speaker.breath,
-                           open_quotient=np.clip(.6 - .02*bright, .4, .8), jitter=max(.3, .5 + p.jitter + speaker.jitter))
-    noise = rng.standard_normal((2, n*FRAME))
-    y = time_varying(resonators(formants(t['f'], speaker, p), np.array([60, 90, 150, 250, 300, 400])), fine(t['voice'])*voice + .1*fine(t['breath'])*noise[0])
-    y /= np.sqrt(np.mean(y[fine(t['voice']) > .5]**2))
-    y += time_varying(resonators(t['centre'][:, None]*speaker.tract**.5, 1500., hiss=True), fine(t['hiss'])*10**(.05*bright)*noise[1])
-    return (y*10**((-28 + p.energy)/20)).astype(np.float32)
+    voice = glottal_source(
+        fine(speaker.f0 * 2 ** (contour(t['accent'], lang, p, rng) / 12)),
+        rng,
+        loss=10 - bright,
+        breath=-28 + p.breath + speaker.breath,
+        open_quotient=np.clip(0.6 - 0.02 * bright, 0.4, 0.8),
+        jitter=max(0.3, 0.5 + p.jitter + speaker.jitter),
+    )
+    noise = rng.standard_normal((2, n * FRAME))
+    y = time_varying(
+        resonators(formants(t['f'], speaker, p), np.array([60, 90, 150, 250, 300, 400])),
+        fine(t['voice']) * voice + 0.1 * fine(t['breath']) * noise[0],
+    )
+    y /= np.sqrt(np.mean(y[fine(t['voice']) > 0.5] ** 2))
+    y += time_varying(
+        resonators(t['centre'][:, None] * speaker.tract**0.5, 1500.0, hiss=True),
+        fine(t['hiss']) * 10 ** (0.05 * bright) * noise[1],
+    )
+    return (y * 10 ** ((-28 + p.energy) / 20)).astype(np.float32)
 
 # %% ../../nbs/data/15_synthetic.ipynb #4f6c3edb
 class Recording(NamedTuple):
     "How a corpus is recorded."
+
     language: str
-    reverb: float # s until the room's sound has fallen by 60 dB
-    wet: float # energy of the room's sound relative to the direct sound, dB
-    band: tuple # Hz, lower and upper edge
-    level: float # dB, gain
-    agc: float # 0 to 1, share of the differences in loudness that are taken away
-    noise: float # dB relative to full scale
-    colour: float # 0 white noise, near 1 rumbling noise
+    reverb: float  # s until the room's sound has fallen by 60 dB
+    wet: float  # energy of the room's sound relative to the direct sound, dB
+    band: tuple  # Hz, lower and upper edge
+    level: float  # dB, gain
+    agc: float  # 0 to 1, share of the differences in loudness that are taken away
+    noise: float  # dB relative to full scale
+    colour: float  # 0 white noise, near 1 rumbling noise
+
 
 RECORDINGS = {
-    'SYNTH_A': Recording('synth-a', .15, -15, (60, 7800), -5, .3, -69, .5), # a booth
-    'SYNTH_B': Recording('synth-b', .30, -10, (70, 7600), -8, .3, -65, .6), # an office
-    'SYNTH_C': Recording('synth-c', .20, -12, (100, 7000), -6, .5, -67, .4)} # a small device with automatic gain
+    'SYNTH_A': Recording('synth-a', 0.15, -15, (60, 7800), -5, 0.3, -69, 0.5),  # a booth
+    'SYNTH_B': Recording('synth-b', 0.30, -10, (70, 7600), -8, 0.3, -65, 0.6),  # an office
+    'SYNTH_C': Recording('synth-c', 0.20, -12, (100, 7000), -6, 0.5, -67, 0.4),
+}  # a small device with automatic gain
+
 
 def record(
-    y:np.ndarray, # dry speech [samples]
-    corpus:str, # one of `RECORDINGS`
-    rng:np.random.Generator,
-)->np.ndarray: # float32 [samples], longer by 0.2 to 0.6 s, multiples of 1/32768 within [-1, 1)
+    y: np.ndarray,  # dry speech [samples]
+    corpus: str,  # one of `RECORDINGS`
+    rng: np.random.Generator,
+) -> np.ndarray:  # float32 [samples], longer by 0.2 to 0.6 s, multiples of 1/32768 within [-1, 1)
     "The utterance as the corpus has it, exactly as 16-bit samples hold it."
     r = RECORDINGS[choose(corpus, RECORDINGS, 'corpus')]
-    y = np.pad(y.astype(float), (rng.uniform(.1, .3, 2)*SAMPLE_RATE).astype(int))
-    tail = make_rng(0, 'room', corpus).standard_normal(int(r.reverb*SAMPLE_RATE))
-    tail *= 10**(-3*np.arange(len(tail))/len(tail))
-    room = np.concatenate([[1], tail*10**(r.wet/20)/np.sqrt((tail**2).sum())])
-    y = scipy.signal.sosfilt(scipy.signal.butter(2, r.band, 'band', fs=SAMPLE_RATE, output='sos'), scipy.signal.fftconvolve(y, room)[:len(y)])
-    y *= (10**(-28/20)/np.sqrt(np.mean(y**2)))**r.agc*10**(r.level/20)
+    y = np.pad(y.astype(float), (rng.uniform(0.1, 0.3, 2) * SAMPLE_RATE).astype(int))
+    tail = make_rng(0, 'room', corpus).standard_normal(int(r.reverb * SAMPLE_RATE))
+    tail *= 10 ** (-3 * np.arange(len(tail)) / len(tail))
+    room = np.concatenate([[1], tail * 10 ** (r.wet / 20) / np.sqrt((tail**2).sum())])
+    y = scipy.signal.sosfilt(
+        scipy.signal.butter(2, r.band, 'band', fs=SAMPLE_RATE, output='sos'),
+        scipy.signal.fftconvolve(y, room)[: len(y)],
+    )
+    y *= (10 ** (-28 / 20) / np.sqrt(np.mean(y**2))) ** r.agc * 10 ** (r.level / 20)
     noise = scipy.signal.lfilter([1], [1, -r.colour], rng.standard_normal(len(y)))
-    y += noise/noise.std()*10**(r.noise/20)
-    return (np.clip(np.round(y*32768), -32768, 32767)/32768).astype(np.float32)
+    y += noise / noise.std() * 10 ** (r.noise / 20)
+    return (np.clip(np.round(y * 32768), -32768, 32767) / 32768).astype(np.float32)
 
 # %% ../../nbs/data/15_synthetic.ipynb #a04bdd5e
-def utterance(corpus:str, speaker:int, emotion:str, sentence:int, seed:int)->np.ndarray:
+def utterance(corpus: str, speaker: int, emotion: str, sentence: int, seed: int) -> np.ndarray:
     "The samples of one clip of a corpus, float32 [samples] at 16 kHz; `speaker` and `sentence` are numbers from 0."
     language = RECORDINGS[choose(corpus, RECORDINGS, 'corpus')].language
     rng = make_rng(seed, corpus, speaker, emotion, sentence)
-    return record(speak(LANGUAGES[language].sentences[sentence], make_speaker(speaker, language, seed), emotion, language, rng), corpus, rng)
+    return record(
+        speak(
+            LANGUAGES[language].sentences[sentence],
+            make_speaker(speaker, language, seed),
+            emotion,
+            language,
+            rng,
+        ),
+        corpus,
+        rng,
+    )
+
 
 def clip(
-    emotion:str='anger', # one of `EMOTION_PROSODY`
-    speaker:int=0, # from 0; even ones are women
-    corpus:str='SYNTH_A', # one of `RECORDINGS`
-    seed:int=0,
-)->np.ndarray: # float32 [samples], 16 kHz, about 1 to 2.5 s
+    emotion: str = 'anger',  # one of `EMOTION_PROSODY`
+    speaker: int = 0,  # from 0; even ones are women
+    corpus: str = 'SYNTH_A',  # one of `RECORDINGS`
+    seed: int = 0,
+) -> np.ndarray:  # float32 [samples], 16 kHz, about 1 to 2.5 s
     "An example clip: the first sentence of that corpus."
     return utterance(corpus, speaker, emotion, 0, seed)
 
 # %% ../../nbs/data/15_synthetic.ipynb #b672bbf8
 MARKER = 'SYNTHETIC'
 NOTICE = 'Made from formulas by speaker_vgg_cct.data.synthetic. No human voice; results on it say nothing about people.'
-VERSION = 1 # raise it when the code changes the sound; the tables count by themselves
+VERSION = 1  # raise it when the code changes the sound; the tables count by themselves
+
 
 def fingerprint(
-    folder:Path, # of one corpus
-)->str: # 16 hexadecimal digits
+    folder: Path,  # of one corpus
+) -> str:  # 16 hexadecimal digits
     "Digest of the names and bytes of a corpus's metadata and audio."
-    files = sorted([folder/'metadata.csv', *folder.glob('audio/*.wav')])
-    return digest(*(part for f in files for part in (f.name, f.read_bytes() if f.exists() else None)))
+    files = sorted([folder / 'metadata.csv', *folder.glob('audio/*.wav')])
+    return digest(
+        *(part for f in files for part in (f.name, f.read_bytes() if f.exists() else None))
+    )
 
-def is_synthetic(folder)->bool: # True for a folder that `build` made
+
+def is_synthetic(folder) -> bool:  # True for a folder that `build` made
     "Whether a folder carries our marker."
-    marker = Path(folder)/MARKER
-    return marker.is_file() and marker.read_text(encoding='utf-8', errors='replace').startswith(NOTICE)
+    marker = Path(folder) / MARKER
+    return marker.is_file() and marker.read_text(encoding='utf-8', errors='replace').startswith(
+        NOTICE
+    )
 
-def is_current(folder:Path, parameters:str)->bool:
+
+def is_current(folder: Path, parameters: str) -> bool:
     "Whether a folder holds the whole corpus of those `parameters` (a digest), undamaged."
-    if not is_synthetic(folder): return False
-    try: made = json.loads((folder/MARKER).read_text(encoding='utf-8')[len(NOTICE):])
-    except ValueError: return False
+    if not is_synthetic(folder):
+        return False
+    try:
+        made = json.loads((folder / MARKER).read_text(encoding='utf-8')[len(NOTICE) :])
+    except ValueError:
+        return False
     return made == {'parameters': parameters, 'content': fingerprint(folder)}
 
 # %% ../../nbs/data/15_synthetic.ipynb #2ea09fef
-def render(folder:Path, corpus:str, speakers:int, sentences:int, seed:int, jobs:int):
+def render(folder: Path, corpus: str, speakers: int, sentences: int, seed: int, jobs: int):
     "Writes `audio/*.wav` and `metadata.csv` of one corpus into `folder`."
     language = RECORDINGS[corpus].language
     people = [make_speaker(i, language, seed) for i in range(speakers)]
     todo = [(i, e, k) for i in range(speakers) for e in EMOTION_PROSODY for k in range(sentences)]
-    rows = pd.DataFrame([dict(file=f'audio/{people[i].name}_{e}_s{k + 1}.wav', emotion=e, speaker=people[i].name, gender=people[i].gender,
-                              language=language, sentence=f's{k + 1}') for i, e, k in todo])
-    (folder/'audio').mkdir(parents=True)
-    def one(clip): # 16-bit integers, so that what is read is what was made
+    rows = pd.DataFrame(
+        [
+            dict(
+                file=f'audio/{people[i].name}_{e}_s{k + 1}.wav',
+                emotion=e,
+                speaker=people[i].name,
+                gender=people[i].gender,
+                language=language,
+                sentence=f's{k + 1}',
+            )
+            for i, e, k in todo
+        ]
+    )
+    (folder / 'audio').mkdir(parents=True)
+
+    def one(clip):  # 16-bit integers, so that what is read is what was made
         (i, e, k), file = clip
-        sf.write(folder/file, (utterance(corpus, i, e, k, seed)*32768).astype(np.int16), SAMPLE_RATE)
-    for _ in tqdm(in_parallel(one, zip(todo, rows.file), jobs), total=len(todo), desc=corpus, unit='clip', leave=False): pass
-    write_text(folder/'metadata.csv', rows.to_csv(index=False))
+        sf.write(
+            folder / file, (utterance(corpus, i, e, k, seed) * 32768).astype(np.int16), SAMPLE_RATE
+        )
+
+    for _ in tqdm(
+        in_parallel(one, zip(todo, rows.file), jobs),
+        total=len(todo),
+        desc=corpus,
+        unit='clip',
+        leave=False,
+    ):
+        pass
+    write_text(folder / 'metadata.csv', rows.to_csv(index=False))
 
 # %% ../../nbs/data/15_synthetic.ipynb #382abde5
 def build(
-    folder, # the corpora become folders in it; it is made
-    seed:int=0,
-    corpora=tuple(RECORDINGS), # names out of `RECORDINGS`
-    speakers:int=6, # a corpus
-    sentences:int=4, # a speaker and emotion, 1 to 6
-    jobs:int=-1, # processes, -1 for one per core
-)->Path: # `folder`
+    folder,  # the corpora become folders in it; it is made
+    seed: int = 0,
+    corpora=tuple(RECORDINGS),  # names out of `RECORDINGS`
+    speakers: int = 6,  # a corpus
+    sentences: int = 4,  # a speaker and emotion, 1 to 6
+    jobs: int = -1,  # processes, -1 for one per core
+) -> Path:  # `folder`
     "Synthetic corpora of 7 emotions; what is there already is kept. Raises `CorpusError` where a folder is not ours, `ConfigError` for a wrong name or number."
     folder = Path(folder)
-    for name in corpora: choose(name, RECORDINGS, 'corpus')
-    most = min(len(l.sentences) for l in LANGUAGES.values())
-    if not 1 <= sentences <= most: raise ConfigError(f'there are 1 to {most} sentences', value=sentences)
-    if speakers < 1: raise ConfigError('a corpus needs a speaker', value=speakers)
     for name in corpora:
-        target = folder/name
-        parameters = digest(VERSION, PHONES, LANGUAGES, EMOTION_PROSODY, SPREAD, CUSTOM, RECORDINGS, name, seed, speakers, sentences)
-        if is_current(target, parameters): continue
+        choose(name, RECORDINGS, 'corpus')
+    most = min(len(line.sentences) for line in LANGUAGES.values())
+    if not 1 <= sentences <= most:
+        raise ConfigError(f'there are 1 to {most} sentences', value=sentences)
+    if speakers < 1:
+        raise ConfigError('a corpus needs a speaker', value=speakers)
+    for name in corpora:
+        target = folder / name
+        parameters = digest(
+            VERSION,
+            PHONES,
+            LANGUAGES,
+            EMOTION_PROSODY,
+            SPREAD,
+            CUSTOM,
+            RECORDINGS,
+            name,
+            seed,
+            speakers,
+            sentences,
+        )
+        if is_current(target, parameters):
+            continue
         if target.is_symlink() or (target.exists() and not is_synthetic(target)):
-            raise CorpusError('is in the place of a synthetic corpus but was not made here', file=target, remedy='Move it away or choose another folder')
+            raise CorpusError(
+                'is in the place of a synthetic corpus but was not made here',
+                file=target,
+                remedy='Move it away or choose another folder',
+            )
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=f'.{name}-') as tmp: # takes the old one away, too
-            new = Path(tmp)/'new'
+        with tempfile.TemporaryDirectory(
+            dir=folder, prefix=f'.{name}-'
+        ) as tmp:  # takes the old one away, too
+            new = Path(tmp) / 'new'
             render(new, name, speakers, sentences, seed, jobs)
-            write_text(new/MARKER, f'{NOTICE}\n{json.dumps(dict(parameters=parameters, content=fingerprint(new)))}\n')
-            if target.exists(): target.rename(Path(tmp)/'old')
+            write_text(
+                new / MARKER,
+                f'{NOTICE}\n{json.dumps(dict(parameters=parameters, content=fingerprint(new)))}\n',
+            )
+            if target.exists():
+                target.rename(Path(tmp) / 'old')
             new.rename(target)
     return folder

@@ -13,47 +13,59 @@ from ..core import AudioError
 
 # %% ../../nbs/data/05_waveform.ipynb #50f8cea8
 def without_flat_edges(
-    y:np.ndarray, # float [samples]
-)->np.ndarray: # float [≤ samples], a view
+    y: np.ndarray,  # float [samples]
+) -> np.ndarray:  # float [≤ samples], a view
     "`y` without runs of two or more equal samples at its ends; nothing is left of a constant."
     changes = np.flatnonzero(y[1:] != y[:-1])
-    if not len(changes): return y[:0]
+    if not len(changes):
+        return y[:0]
     start, end = changes[0] + 1, changes[-1] + 1
-    return y[start if start > 1 else 0:end if len(y) - end > 1 else len(y)]
+    return y[start if start > 1 else 0 : end if len(y) - end > 1 else len(y)]
 
 # %% ../../nbs/data/05_waveform.ipynb #44f1c54b
-LEVEL_DBFS = -26. # of the active frames
-ACTIVE_DB = 30. # a frame is active if it is at most so much below the loudest
-ACTIVE_FRAME = 512 # samples: 32 ms at 16 kHz
-HIGHEST_PEAK = .9 # of full scale
+LEVEL_DBFS = -26.0  # of the active frames
+ACTIVE_DB = 30.0  # a frame is active if it is at most so much below the loudest
+ACTIVE_FRAME = 512  # samples: 32 ms at 16 kHz
+HIGHEST_PEAK = 0.9  # of full scale
+
 
 def active_level(
-    y:np.ndarray, # float [samples], mean 0
-)->float: # root mean square
+    y: np.ndarray,  # float [samples], mean 0
+) -> float:  # root mean square
     "The level of the active frames of a clip; what is shorter than a frame is one frame."
-    whole = len(y)//ACTIVE_FRAME*ACTIVE_FRAME
+    whole = len(y) // ACTIVE_FRAME * ACTIVE_FRAME
     frames = y[:whole].reshape(-1, ACTIVE_FRAME) if whole else y[None]
     power = np.mean(np.square(frames, dtype=float), axis=1)
-    return float(np.sqrt(power[power >= power.max()*10**(-ACTIVE_DB/10)].mean()))
+    return float(np.sqrt(power[power >= power.max() * 10 ** (-ACTIVE_DB / 10)].mean()))
 
 # %% ../../nbs/data/05_waveform.ipynb #858eb604
-WAVEFORM = 1 # version of these rules: whatever is computed from a waveform is kept under it
+WAVEFORM = 1  # version of these rules: whatever is computed from a waveform is kept under it
+
 
 def prepare_waveform(
-    y:np.ndarray, # float32 [samples], mono, 16 kHz, as decoded
-    file=None, # where they are from, for the error
-)->np.ndarray: # float32 [≤ samples], mean 0, active level −26 dBFS, peak at most 0.9
+    y: np.ndarray,  # float32 [samples], mono, 16 kHz, as decoded
+    file=None,  # where they are from, for the error
+) -> np.ndarray:  # float32 [≤ samples], mean 0, active level −26 dBFS, peak at most 0.9
     "The form of a waveform that every feature is computed from; raises `AudioError` for values that are not finite, for none at all and for a constant."
-    if not len(y): raise AudioError('holds no samples', file=file, value=0, remedy='Replace it or leave it out')
+    if not len(y):
+        raise AudioError(
+            'holds no samples', file=file, value=0, remedy='Replace it or leave it out'
+        )
     if not np.isfinite(y).all():
-        raise AudioError('holds values that are not finite', file=file, remedy='Export it again as PCM')
+        raise AudioError(
+            'holds values that are not finite', file=file, remedy='Export it again as PCM'
+        )
     kept = without_flat_edges(y).astype(np.float64)
     if not len(kept) or kept.min() == kept.max():
         flat = f'all {float(y[0]):g}' if y.min() == y.max() else 'a click and no other sound'
-        raise AudioError('is silent', file=file, value=f'{len(y)} samples, {flat}',
-                         remedy='Remove it or record it again')
+        raise AudioError(
+            'is silent',
+            file=file,
+            value=f'{len(y)} samples, {flat}',
+            remedy='Remove it or record it again',
+        )
     kept -= kept.mean()
     peak = np.abs(kept).max()
-    kept /= peak # the range of float64 is then enough for squares of any float32
-    gain = min(10**(LEVEL_DBFS/20)/active_level(kept), HIGHEST_PEAK)
-    return (gain*kept).astype(np.float32)
+    kept /= peak  # the range of float64 is then enough for squares of any float32
+    gain = min(10 ** (LEVEL_DBFS / 20) / active_level(kept), HIGHEST_PEAK)
+    return (gain * kept).astype(np.float32)

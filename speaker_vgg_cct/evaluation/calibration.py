@@ -8,190 +8,328 @@ __all__ = ['BOUNDS', 'FAMILIAR', 'reliability', 'ece', 'brier', 'nll', 'fit_temp
            'calibration_scores', 'plot_reliability', 'plot_coverage']
 
 # %% ../../nbs/evaluation/20_calibration.ipynb #6d476c0a
-import matplotlib.pyplot as plt, numpy as np, pandas as pd
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from ..training.leakage import Ledger
 from ..core import ConfigError, LeakageError, choose
+from ..training.leakage import Ledger
 
 # %% ../../nbs/evaluation/20_calibration.ipynb #9c4fc1a2
 def _checked(p, labels):
     p, labels = np.asarray(p, float), np.asarray(labels)
     if p.ndim != 2 or not len(p) or labels.shape != p.shape[:1]:
-        raise ConfigError('expected probabilities [clips, classes] and a label for each clip', value=(p.shape, labels.shape))
+        raise ConfigError(
+            'expected probabilities [clips, classes] and a label for each clip',
+            value=(p.shape, labels.shape),
+        )
     if not (p >= 0).all() or np.abs(p.sum(1) - 1).max() > 1e-3:
-        raise ConfigError('rows are not probabilities', value=p.sum(1).round(4).tolist()[:3], remedy='Take the softmax of logits first')
+        raise ConfigError(
+            'rows are not probabilities',
+            value=p.sum(1).round(4).tolist()[:3],
+            remedy='Take the softmax of logits first',
+        )
     strange = set(labels.tolist()) - set(range(p.shape[1]))
-    if strange: raise ConfigError('a label is no class index', value=min(strange), remedy=f'Labels run from 0 to {p.shape[1] - 1}')
+    if strange:
+        raise ConfigError(
+            'a label is no class index',
+            value=min(strange),
+            remedy=f'Labels run from 0 to {p.shape[1] - 1}',
+        )
     return p, labels
 
+
 def reliability(
-    p, # float [clips, classes], probabilities
-    labels, # int [clips]
-    bins:int=15, # of equal width
-)->pd.DataFrame: # a row for each bin with clips: low, high, confidence, accuracy (percent), n
+    p,  # float [clips, classes], probabilities
+    labels,  # int [clips]
+    bins: int = 15,  # of equal width
+) -> pd.DataFrame:  # a row for each bin with clips: low, high, confidence, accuracy (percent), n
     "What a confidence was worth, bin by bin; raises `ConfigError` for what are not probabilities or labels."
-    p, labels = _checked(p, labels); confidence, right = p.max(1), p.argmax(1) == labels
-    index = np.clip(np.ceil(confidence*bins).astype(int) - 1, 0, bins - 1) # bins are open below and closed above, as in the paper
-    t = pd.DataFrame({'confidence': 100*confidence, 'accuracy': 100*right}).groupby(index).mean().assign(n=np.bincount(index)[np.unique(index)])
-    t.insert(0, 'low', 100*t.index/bins); t.insert(1, 'high', 100*(t.index + 1)/bins)
+    p, labels = _checked(p, labels)
+    confidence, right = p.max(1), p.argmax(1) == labels
+    index = np.clip(
+        np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1
+    )  # bins are open below and closed above, as in the paper
+    t = (
+        pd.DataFrame({'confidence': 100 * confidence, 'accuracy': 100 * right})
+        .groupby(index)
+        .mean()
+        .assign(n=np.bincount(index)[np.unique(index)])
+    )
+    t.insert(0, 'low', 100 * t.index / bins)
+    t.insert(1, 'high', 100 * (t.index + 1) / bins)
     return t.reset_index(drop=True)
 
 # %% ../../nbs/evaluation/20_calibration.ipynb #9e369db6
 def ece(
-    p, # float [clips, classes], probabilities
-    labels, # int [clips]
-    bins:int=15,
-)->float: # percent
+    p,  # float [clips, classes], probabilities
+    labels,  # int [clips]
+    bins: int = 15,
+) -> float:  # percent
     "Expected calibration error, bins of equal width ([Guo et al. 2017](https://arxiv.org/abs/1706.04599))."
     t = reliability(p, labels, bins)
     return float(np.average((t.confidence - t.accuracy).abs(), weights=t.n))
 
+
 def brier(
-    p, # float [clips, classes], probabilities
-    labels, # int [clips]
-)->float: # 0 to 2
+    p,  # float [clips, classes], probabilities
+    labels,  # int [clips]
+) -> float:  # 0 to 2
     "Brier score of several classes: mean squared distance to the truth."
     p, labels = _checked(p, labels)
-    return float(((p - np.eye(p.shape[1])[labels])**2).sum(1).mean())
+    return float(((p - np.eye(p.shape[1])[labels]) ** 2).sum(1).mean())
 
 # %% ../../nbs/evaluation/20_calibration.ipynb #f64bf94f
-BOUNDS = (0.05, 20.) # of the temperature
+BOUNDS = (0.05, 20.0)  # of the temperature
+
 
 def nll(
-    logits, # float [clips, classes], up to a constant in each row
-    labels, # int [clips]
-    temperature:float=1.,
-)->float: # nats a clip
+    logits,  # float [clips, classes], up to a constant in each row
+    labels,  # int [clips]
+    temperature: float = 1.0,
+) -> float:  # nats a clip
     "Mean negative log-likelihood of the labels."
-    return float(-log_softmax(np.asarray(logits, float)/temperature, axis=1)[np.arange(len(labels)), labels].mean())
+    return float(
+        -log_softmax(np.asarray(logits, float) / temperature, axis=1)[
+            np.arange(len(labels)), labels
+        ].mean()
+    )
+
 
 def fit_temperature(
-    logits, # float [clips, classes], up to a constant in each row
-    labels, # int [clips]
-)->float: # above 1: the system was too sure
+    logits,  # float [clips, classes], up to a constant in each row
+    labels,  # int [clips]
+) -> float:  # above 1: the system was too sure
     "The temperature of the highest likelihood, within `BOUNDS` (Guo et al. 2017); raises `ConfigError` for logits that are not finite."
     logits, labels = np.asarray(logits, float), np.asarray(labels)
-    if not np.isfinite(logits).all(): raise ConfigError('logits are not finite', value=float(logits[~np.isfinite(logits)][0]),
-                                                        remedy='Use `as_logits` for probabilities')
+    if not np.isfinite(logits).all():
+        raise ConfigError(
+            'logits are not finite',
+            value=float(logits[~np.isfinite(logits)][0]),
+            remedy='Use `as_logits` for probabilities',
+        )
     _checked(softmax(logits, 1) if logits.ndim == 2 else logits, labels)
-    return float(np.exp(minimize_scalar(lambda s: nll(logits, labels, np.exp(s)), bounds=np.log(BOUNDS), method='bounded', options={'xatol': 1e-5}).x))
+    return float(
+        np.exp(
+            minimize_scalar(
+                lambda s: nll(logits, labels, np.exp(s)),
+                bounds=np.log(BOUNDS),
+                method='bounded',
+                options={'xatol': 1e-5},
+            ).x
+        )
+    )
+
 
 def apply_temperature(
-    logits, # float [clips, classes], up to a constant in each row
-    temperature:float,
-)->np.ndarray: # float [clips, classes], probabilities
+    logits,  # float [clips, classes], up to a constant in each row
+    temperature: float,
+) -> np.ndarray:  # float [clips, classes], probabilities
     "The probabilities at a temperature."
-    return softmax(np.asarray(logits, float)/temperature, axis=1)
+    return softmax(np.asarray(logits, float) / temperature, axis=1)
 
 # %% ../../nbs/evaluation/20_calibration.ipynb #d5d30b86
 def as_logits(
-    p, # float [clips, classes], probabilities
-    smallest:float=5e-7, # what 0 is taken for
-)->np.ndarray: # float [clips, classes]
+    p,  # float [clips, classes], probabilities
+    smallest: float = 5e-7,  # what 0 is taken for
+) -> np.ndarray:  # float [clips, classes]
     "Logits of probabilities, up to a constant in each row."
     return np.log(np.maximum(np.asarray(p, float), smallest))
 
+
 def read_probabilities(
-    table:pd.DataFrame, # predictions: columns truth, p_<class>…
-)->tuple: # probabilities float [clips, classes] that sum to 1, labels int [clips], class names
+    table: pd.DataFrame,  # predictions: columns truth, p_<class>…
+) -> tuple:  # probabilities float [clips, classes] that sum to 1, labels int [clips], class names
     "The probabilities and labels of a table of predictions; raises `ConfigError` if it has none."
-    columns = [c for c in table if c.startswith('p_')]; classes = [c[2:] for c in columns]
-    if not columns: raise ConfigError('the predictions have no probabilities', value=list(table), remedy='Give a table with columns p_<class>')
+    columns = [c for c in table if c.startswith('p_')]
+    classes = [c[2:] for c in columns]
+    if not columns:
+        raise ConfigError(
+            'the predictions have no probabilities',
+            value=list(table),
+            remedy='Give a table with columns p_<class>',
+        )
     strange = set(table.truth) - set(classes)
-    if strange: raise ConfigError('a truth is none of the classes', value=sorted(map(str, strange)), remedy=f'Known: {", ".join(classes)}')
-    p, labels = _checked(table[columns].to_numpy(float), table.truth.map(classes.index).to_numpy(int))
-    return p/p.sum(1, keepdims=True), labels, classes
+    if strange:
+        raise ConfigError(
+            'a truth is none of the classes',
+            value=sorted(map(str, strange)),
+            remedy=f'Known: {", ".join(classes)}',
+        )
+    p, labels = _checked(
+        table[columns].to_numpy(float), table.truth.map(classes.index).to_numpy(int)
+    )
+    return p / p.sum(1, keepdims=True), labels, classes
 
 # %% ../../nbs/evaluation/20_calibration.ipynb #2d6d34d7
 def calibrate(
-    validation:pd.DataFrame, # predictions on source validation: columns clip, corpus, speaker, truth, p_<class>…
-    test:pd.DataFrame, # predictions on the test corpus
-)->tuple: # the test table with new p_<class>, the temperature, and the `leakage.Ledger` of the clips that it was fitted on
+    validation: pd.DataFrame,  # predictions on source validation: columns clip, corpus, speaker, truth, p_<class>…
+    test: pd.DataFrame,  # predictions on the test corpus
+) -> tuple:  # the test table with new p_<class>, the temperature, and the `leakage.Ledger` of the clips that it was fitted on
     "Fits the temperature on `validation`, applies it to `test`; raises `LeakageError` if they share clips or speakers, `ConfigError` if classes differ."
     for what in ('clip', 'speaker'):
         shared = set(validation[what]) & set(test[what])
-        if shared: raise LeakageError(f'the temperature would be fitted on a {what} of the test', value=sorted(shared)[:3],
-                                      remedy='Fit it on validation speakers of the training corpora')
+        if shared:
+            raise LeakageError(
+                f'the temperature would be fitted on a {what} of the test',
+                value=sorted(shared)[:3],
+                remedy='Fit it on validation speakers of the training corpora',
+            )
     (p, labels, classes), (q, _, named) = read_probabilities(validation), read_probabilities(test)
-    if classes != named: raise ConfigError('validation and test differ in their classes', value=(classes, named), remedy='Take both from one run')
+    if classes != named:
+        raise ConfigError(
+            'validation and test differ in their classes',
+            value=(classes, named),
+            remedy='Take both from one run',
+        )
     temperature = fit_temperature(as_logits(p), labels)
     new = apply_temperature(as_logits(q), temperature).round(6)
-    return test.assign(**{f'p_{c}': new[:, i] for i, c in enumerate(classes)}), temperature, Ledger('temperature', tuple(sorted(validation['clip'])), labelled=True)
+    return (
+        test.assign(**{f'p_{c}': new[:, i] for i, c in enumerate(classes)}),
+        temperature,
+        Ledger('temperature', tuple(sorted(validation['clip'])), labelled=True),
+    )
 
 # %% ../../nbs/evaluation/20_calibration.ipynb #1dc2794c
-FAMILIAR = .95 # share of the validation clips whose distance from the training clips costs no confidence
+FAMILIAR = (
+    0.95  # share of the validation clips whose distance from the training clips costs no confidence
+)
+
 
 def familiar_distance(
-    validation:pd.DataFrame, # with the column `distance`
-)->float: # the distance that so many validation clips stay below
+    validation: pd.DataFrame,  # with the column `distance`
+) -> float:  # the distance that so many validation clips stay below
     "The distance up to which a clip is like those of training."
     return float(np.quantile(validation.distance, FAMILIAR))
 
 # %% ../../nbs/evaluation/20_calibration.ipynb #7f664a02
 def risk_coverage(
-    p, # float [clips, classes], probabilities
-    labels, # int [clips]
-)->pd.DataFrame: # a row for each confidence that occurs, falling: coverage, risk, uar, confidence (percent), classes, n
+    p,  # float [clips, classes], probabilities
+    labels,  # int [clips]
+) -> pd.DataFrame:  # a row for each confidence that occurs, falling: coverage, risk, uar, confidence (percent), classes, n
     "How many of the answers are wrong if only the most confident are given."
-    p, labels = _checked(p, labels); order = np.argsort(-p.max(1), kind='stable'); confidence = p.max(1)[order]
+    p, labels = _checked(p, labels)
+    order = np.argsort(-p.max(1), kind='stable')
+    confidence = p.max(1)[order]
     said, true = p.argmax(1)[order], np.eye(p.shape[1])[labels[order]]
-    total, right = true.cumsum(0), (true*(said == labels[order])[:, None]).cumsum(0)
-    recall = np.divide(right, total, out=np.full(total.shape, np.nan), where=total > 0); n = np.arange(1, len(p) + 1)
-    t = pd.DataFrame({'coverage': 100*n/len(p), 'risk': 100*(1 - right.sum(1)/n), 'uar': 100*np.nanmean(recall, 1), 'confidence': 100*confidence,
-                      'classes': (total > 0).sum(1), 'n': n})
-    return t[np.append(np.diff(confidence) != 0, True)].reset_index(drop=True) # the last of those that are equally confident
+    total, right = true.cumsum(0), (true * (said == labels[order])[:, None]).cumsum(0)
+    recall = np.divide(right, total, out=np.full(total.shape, np.nan), where=total > 0)
+    n = np.arange(1, len(p) + 1)
+    t = pd.DataFrame(
+        {
+            'coverage': 100 * n / len(p),
+            'risk': 100 * (1 - right.sum(1) / n),
+            'uar': 100 * np.nanmean(recall, 1),
+            'confidence': 100 * confidence,
+            'classes': (total > 0).sum(1),
+            'n': n,
+        }
+    )
+    return t[np.append(np.diff(confidence) != 0, True)].reset_index(
+        drop=True
+    )  # the last of those that are equally confident
+
 
 def aurc(
-    curve:pd.DataFrame, # of `risk_coverage`
-)->float: # percent
+    curve: pd.DataFrame,  # of `risk_coverage`
+) -> float:  # percent
     "Area under the risk–coverage curve: the mean risk over all coverages."
     return float(np.average(curve.risk, weights=np.diff(curve.n, prepend=0)))
 
+
 def at_coverage(
-    curve:pd.DataFrame, # of `risk_coverage`
-    coverages=(100, 90, 80, 70, 50), # percent of clips to answer
-)->pd.DataFrame: # the rows of the curve, a row a coverage
+    curve: pd.DataFrame,  # of `risk_coverage`
+    coverages=(100, 90, 80, 70, 50),  # percent of clips to answer
+) -> pd.DataFrame:  # the rows of the curve, a row a coverage
     "The point of the curve that answers no more than each coverage (where even the most confident clips are more: those)."
-    rows = [max(int(np.searchsorted(curve.coverage, c + 1e-9, side='right')) - 1, 0) for c in coverages]
+    rows = [
+        max(int(np.searchsorted(curve.coverage, c + 1e-9, side='right')) - 1, 0) for c in coverages
+    ]
     return curve.iloc[rows].assign(asked=list(coverages)).set_index('asked')
 
 # %% ../../nbs/evaluation/20_calibration.ipynb #97e02a23
 def calibration_scores(
-    table:pd.DataFrame, # predictions: columns truth, p_<class>…
-)->dict: # confidence, accuracy, uar, ece, aurc, uar_80, uar_50 (percent), nll (nats), brier (0 to 2)
+    table: pd.DataFrame,  # predictions: columns truth, p_<class>…
+) -> (
+    dict
+):  # confidence, accuracy, uar, ece, aurc, uar_80, uar_50 (percent), nll (nats), brier (0 to 2)
     "How far the confidences of a table can be trusted; `uar_80`: UAR where the least confident 20 % are rejected."
-    p, labels, _ = read_probabilities(table); curve = risk_coverage(p, labels); uar = at_coverage(curve, (100, 80, 50)).uar
-    return dict(confidence=float(100*p.max(1).mean()), accuracy=float(100*(p.argmax(1) == labels).mean()), uar=float(uar[100]), ece=ece(p, labels),
-                nll=nll(as_logits(p), labels), brier=brier(p, labels), aurc=aurc(curve), uar_80=float(uar[80]), uar_50=float(uar[50]))
+    p, labels, _ = read_probabilities(table)
+    curve = risk_coverage(p, labels)
+    uar = at_coverage(curve, (100, 80, 50)).uar
+    return dict(
+        confidence=float(100 * p.max(1).mean()),
+        accuracy=float(100 * (p.argmax(1) == labels).mean()),
+        uar=float(uar[100]),
+        ece=ece(p, labels),
+        nll=nll(as_logits(p), labels),
+        brier=brier(p, labels),
+        aurc=aurc(curve),
+        uar_80=float(uar[80]),
+        uar_50=float(uar[50]),
+    )
 
 # %% ../../nbs/evaluation/20_calibration.ipynb #2f83bedd
 def _panels(table, panel, x, y):
     corpora = list(dict.fromkeys(table.test_corpus))
-    fig, axes = plt.subplots(1, len(corpora), figsize=(1.2 + 2.1*len(corpora), 2.9), dpi=80, sharex=True, sharey=True, squeeze=False, layout='constrained')
-    for ax, corpus in zip(axes[0], corpora): panel(ax, table[table.test_corpus == corpus]); ax.set_title(corpus, fontsize=9)
-    axes[0, 0].set(xlim=(0, 100), ylim=(0, 100), ylabel=y); fig.supxlabel(x, fontsize=10)
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside upper center', ncols=3, fontsize=8, frameon=False, markerscale=.6)
+    fig, axes = plt.subplots(
+        1,
+        len(corpora),
+        figsize=(1.2 + 2.1 * len(corpora), 2.9),
+        dpi=80,
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout='constrained',
+    )
+    for ax, corpus in zip(axes[0], corpora):
+        panel(ax, table[table.test_corpus == corpus])
+        ax.set_title(corpus, fontsize=9)
+    axes[0, 0].set(xlim=(0, 100), ylim=(0, 100), ylabel=y)
+    fig.supxlabel(x, fontsize=10)
+    fig.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc='outside upper center',
+        ncols=3,
+        fontsize=8,
+        frameon=False,
+        markerscale=0.6,
+    )
     return fig
 
+
 def plot_reliability(
-    bins:pd.DataFrame, # of `reliability`, and columns test_corpus, when; of one system and setting
+    bins: pd.DataFrame,  # of `reliability`, and columns test_corpus, when; of one system and setting
 ):
     "What a confidence was worth, before and after, a panel a corpus; dots as large as their bins are full. Returns the figure."
+
     def panel(ax, part):
         for i, (when, t) in enumerate(part.groupby('when', sort=False)):
-            ax.plot(t.confidence, t.accuracy, lw=1, color=f'C{i}'); ax.scatter(t.confidence, t.accuracy, 4 + 150*t.n/t.n.sum(), color=f'C{i}', label=when)
+            ax.plot(t.confidence, t.accuracy, lw=1, color=f'C{i}')
+            ax.scatter(
+                t.confidence, t.accuracy, 4 + 150 * t.n / t.n.sum(), color=f'C{i}', label=when
+            )
         ax.plot([0, 100], [0, 100], ':', color='gray', lw=1)
+
     return _panels(bins, panel, 'confidence, %', 'right, %')
 
 # %% ../../nbs/evaluation/20_calibration.ipynb #bc5e9bcb
 def plot_coverage(
-    points:pd.DataFrame, # of `risk_coverage`, and columns test_corpus, system; of one setting
-    what:str='risk', # or `uar`
+    points: pd.DataFrame,  # of `risk_coverage`, and columns test_corpus, system; of one setting
+    what: str = 'risk',  # or `uar`
 ):
     "Errors (or UAR) among the answers if the least confident are left out, a line a system, a panel a corpus; returns the figure."
     choose(what, ('risk', 'uar'), 'quantity')
+
     def panel(ax, part):
-        for i, (system, t) in enumerate(part.groupby('system', sort=False)): ax.plot(t.coverage, t[what], color=f'C{i}', label=system)
-    return _panels(points, panel, 'answered, %', {'risk': 'wrong among the answered, %', 'uar': 'UAR of the answered, %'}[what])
+        for i, (system, t) in enumerate(part.groupby('system', sort=False)):
+            ax.plot(t.coverage, t[what], color=f'C{i}', label=system)
+
+    return _panels(
+        points,
+        panel,
+        'answered, %',
+        {'risk': 'wrong among the answered, %', 'uar': 'UAR of the answered, %'}[what],
+    )

@@ -11,178 +11,288 @@ __all__ = ['FLOOR', 'KINDS', 'FEWEST', 'QUANTITIES', 'TIDY', 'CHOSEN', 'COLOURS'
 # %% ../../nbs/evaluation/40_embeddings.ipynb #a01e44be
 from pathlib import Path
 
-import matplotlib.pyplot as plt, numpy as np, pandas as pd, seaborn as sns
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..core import ConfigError, CorpusError, atomic, get_task, make_rng
-from ..training.dataset import Each, Store, checked_samples, fill, store_voices
 from .metrics import bootstrap_uar
 from ..features.spectrogram import log_mel, trim_silence
+from ..training.dataset import Each, Store, checked_samples, fill, store_voices
 
 # %% ../../nbs/evaluation/40_embeddings.ipynb #1067538c
 FLOOR = 'log-mel statistics'
 
+
 def log_mel_statistics(
-    y:np.ndarray, # float [samples], mono 16 kHz
-)->np.ndarray: # float32 [256]: mean of each of the 128 bands less the mean of all, then the standard deviations likewise; dB
+    y: np.ndarray,  # float [samples], mono 16 kHz
+) -> np.ndarray:  # float32 [256]: mean of each of the 128 bands less the mean of all, then the standard deviations likewise; dB
     "What a voice is like on average, without any training; raises `AudioError` for a clip that is silent or shorter than one frame."
     db = log_mel(trim_silence(y))
     parts = db.mean(1), db.std(1)
     return np.concatenate([p - p.mean() for p in parts]).astype(np.float32)
 
 # %% ../../nbs/evaluation/40_embeddings.ipynb #ac4ae65f
-def _row_statistics(row): return log_mel_statistics(checked_samples(row))
+def _row_statistics(row):
+    return log_mel_statistics(checked_samples(row))
+
 
 def embeddings(
-    manifest:pd.DataFrame,
-    root, # folder of the stores
-    encoders=('resemblyzer',), # names out of `speaker.ENCODERS`
-    weights=None, # dict encoder → file, for those that come without weights
-    jobs:int=-1,
-)->dict: # name → float32 [clips, dim], in the order of the manifest; the floor comes last
+    manifest: pd.DataFrame,
+    root,  # folder of the stores
+    encoders=('resemblyzer',),  # names out of `speaker.ENCODERS`
+    weights=None,  # dict encoder → file, for those that come without weights
+    jobs: int = -1,
+) -> dict:  # name → float32 [clips, dim], in the order of the manifest; the floor comes last
     "What each encoder makes of each clip; raises `ConfigError` for an unknown encoder or one without its weights."
-    known = {name: store_voices(manifest, root, name, weights=(weights or {}).get(name), jobs=jobs) for name in encoders}
+    known = {
+        name: store_voices(manifest, root, name, weights=(weights or {}).get(name), jobs=jobs)
+        for name in encoders
+    }
     records = manifest[['clip', 'path', 'sha256']].to_dict('records')
-    known[FLOOR] = fill(Store(root, 'log_mel_statistics', {'version': 1}), dict(zip(manifest.sha256, records)), Each(_row_statistics), jobs, what=FLOOR)
+    known[FLOOR] = fill(
+        Store(root, 'log_mel_statistics', {'version': 1}),
+        dict(zip(manifest.sha256, records)),
+        Each(_row_statistics),
+        jobs,
+        what=FLOOR,
+    )
     return {name: store[manifest.sha256] for name, store in known.items()}
 
 # %% ../../nbs/evaluation/40_embeddings.ipynb #9f315a4e
 def equal_error_rate(
-    same, # [n], similarities of pairs of clips of one speaker
-    different, # [m], of pairs of clips of two speakers
-    same_weights=None, # [n], how often each pair counts; None: once
-    different_weights=None, # [m]
-)->float: # percent
+    same,  # [n], similarities of pairs of clips of one speaker
+    different,  # [m], of pairs of clips of two speakers
+    same_weights=None,  # [n], how often each pair counts; None: once
+    different_weights=None,  # [m]
+) -> float:  # percent
     "The rate at which misses are as frequent as false alarms; raises `ConfigError` if there is no pair of one kind."
-    if not len(same) or not len(different): raise ConfigError('pairs of one speaker and of two are needed', value=f'{len(same)} and {len(different)} pairs')
-    score = np.r_[same, different]; order = np.argsort(score, kind='stable')
+    if not len(same) or not len(different):
+        raise ConfigError(
+            'pairs of one speaker and of two are needed',
+            value=f'{len(same)} and {len(different)} pairs',
+        )
+    score = np.r_[same, different]
+    order = np.argsort(score, kind='stable')
     count, n = np.zeros((2, len(score))), len(same)
-    count[0, :n], count[1, n:] = 1 if same_weights is None else same_weights, 1 if different_weights is None else different_weights
-    below = count[:, order].cumsum(1)[:, np.append(np.diff(score[order]) > 0, True)] # equal similarities are one step
+    count[0, :n], count[1, n:] = (
+        1 if same_weights is None else same_weights,
+        1 if different_weights is None else different_weights,
+    )
+    below = count[:, order].cumsum(1)[
+        :, np.append(np.diff(score[order]) > 0, True)
+    ]  # equal similarities are one step
     below /= below[:, -1:]
     miss, alarm = np.r_[0, below[0]], 1 - np.r_[0, below[1]]
-    i = np.argmax(miss >= alarm); gap = (alarm - miss)[i-1:i+1]
-    return float(100*(miss[i-1] + (miss[i] - miss[i-1])*gap[0]/(gap[0] - gap[1])))
+    i = np.argmax(miss >= alarm)
+    gap = (alarm - miss)[i - 1 : i + 1]
+    return float(100 * (miss[i - 1] + (miss[i] - miss[i - 1]) * gap[0] / (gap[0] - gap[1])))
 
 # %% ../../nbs/evaluation/40_embeddings.ipynb #dbf8d847
-KINDS = ('same speaker, same emotion', 'same speaker, other emotion', 'other speaker, same gender', 'other speaker, other gender', 'other speaker')
+KINDS = (
+    'same speaker, same emotion',
+    'same speaker, other emotion',
+    'other speaker, same gender',
+    'other speaker, other gender',
+    'other speaker',
+)
 
-def _pairs(n, most, rng): # int [2, pairs]: pairs of `n` things in random order, each at most once
-    total = n*(n - 1)//2
+
+def _pairs(n, most, rng):  # int [2, pairs]: pairs of `n` things in random order, each at most once
+    total = n * (n - 1) // 2
     k = rng.choice(total, min(most, total), replace=False)
-    j = ((1 + np.sqrt(1 + 8*k))//2).astype(int)
-    return np.stack([k - j*(j - 1)//2, j])
+    j = ((1 + np.sqrt(1 + 8 * k)) // 2).astype(int)
+    return np.stack([k - j * (j - 1) // 2, j])
+
 
 def trials(
-    manifest:pd.DataFrame,
-    most:int=10000, # pairs of one speaker, and of two, in a corpus at most; the speakers give about equally many
-    seed:int=0,
-)->pd.DataFrame: # `a`, `b` (rows of the manifest), `corpus`, `speaker_a`, `speaker_b`, `kind`, `same`, `same_emotion`
+    manifest: pd.DataFrame,
+    most: int = 10000,  # pairs of one speaker, and of two, in a corpus at most; the speakers give about equally many
+    seed: int = 0,
+) -> pd.DataFrame:  # `a`, `b` (rows of the manifest), `corpus`, `speaker_a`, `speaker_b`, `kind`, `same`, `same_emotion`
     "Pairs of clips of one corpus, the same for every encoder; raises `CorpusError` for a corpus without pairs of both kinds."
     m, drawn = manifest.reset_index(drop=True), []
     for corpus, rows in m[~m.sha256.duplicated()].groupby('corpus'):
-        rng, index, who = make_rng(seed, 'trials', corpus), rows.index.to_numpy(), rows.speaker.to_numpy()
+        rng, index, who = (
+            make_rng(seed, 'trials', corpus),
+            rows.index.to_numpy(),
+            rows.speaker.to_numpy(),
+        )
         by_speaker = [s.index.to_numpy() for _, s in rows.groupby('speaker')]
-        same = np.concatenate([s[_pairs(len(s), -(-most//len(by_speaker)), rng)] for s in by_speaker], axis=1)
-        pairs = _pairs(len(index), 2*most, rng); other = index[pairs[:, who[pairs[0]] != who[pairs[1]]]][:, :most]
+        same = np.concatenate(
+            [s[_pairs(len(s), -(-most // len(by_speaker)), rng)] for s in by_speaker], axis=1
+        )
+        pairs = _pairs(len(index), 2 * most, rng)
+        other = index[pairs[:, who[pairs[0]] != who[pairs[1]]]][:, :most]
         if not same.size or not other.size:
-            raise CorpusError('verification needs two speakers, and two clips of one of them', file=corpus,
-                              value=f'{len(by_speaker)} speaker(s), {len(rows)} clips', remedy='Leave this corpus out')
+            raise CorpusError(
+                'verification needs two speakers, and two clips of one of them',
+                file=corpus,
+                value=f'{len(by_speaker)} speaker(s), {len(rows)} clips',
+                remedy='Leave this corpus out',
+            )
         drawn.append(np.concatenate([same, other], axis=1))
-    a, b = np.concatenate(drawn, axis=1); A, B = (m.loc[i].reset_index(drop=True) for i in (a, b))
-    same, emotion, known = A.speaker == B.speaker, A.emotion == B.emotion, A.gender.notna() & B.gender.notna()
-    kind = np.select([same & emotion, same, known & (A.gender == B.gender), known], KINDS[:4], KINDS[4])
-    return pd.DataFrame({'a': a, 'b': b, 'corpus': A.corpus, 'speaker_a': A.speaker, 'speaker_b': B.speaker,
-                         'kind': kind, 'same': same, 'same_emotion': emotion})
+    a, b = np.concatenate(drawn, axis=1)
+    A, B = (m.loc[i].reset_index(drop=True) for i in (a, b))
+    same, emotion, known = (
+        A.speaker == B.speaker,
+        A.emotion == B.emotion,
+        A.gender.notna() & B.gender.notna(),
+    )
+    kind = np.select(
+        [same & emotion, same, known & (A.gender == B.gender), known], KINDS[:4], KINDS[4]
+    )
+    return pd.DataFrame(
+        {
+            'a': a,
+            'b': b,
+            'corpus': A.corpus,
+            'speaker_a': A.speaker,
+            'speaker_b': B.speaker,
+            'kind': kind,
+            'same': same,
+            'same_emotion': emotion,
+        }
+    )
 
 # %% ../../nbs/evaluation/40_embeddings.ipynb #93e70304
 def centred(
-    x:np.ndarray, # float [clips, dim]
-    groups, # [clips]
-)->np.ndarray: # float64 [clips, dim]
+    x: np.ndarray,  # float [clips, dim]
+    groups,  # [clips]
+) -> np.ndarray:  # float64 [clips, dim]
     "`x` less the mean of each group."
     _, g = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    total = np.zeros((g.max() + 1, x.shape[1])); np.add.at(total, g, x)
-    return x - (total/np.bincount(g)[:, None])[g]
+    total = np.zeros((g.max() + 1, x.shape[1]))
+    np.add.at(total, g, x)
+    return x - (total / np.bincount(g)[:, None])[g]
+
 
 def similarities(
-    x:np.ndarray, # float [clips, dim], embeddings
-    pairs:pd.DataFrame, # of `trials`
-    corpora=None, # [clips]; None: take no mean off
-)->np.ndarray: # float [pairs], −1 … 1
+    x: np.ndarray,  # float [clips, dim], embeddings
+    pairs: pd.DataFrame,  # of `trials`
+    corpora=None,  # [clips]; None: take no mean off
+) -> np.ndarray:  # float [pairs], −1 … 1
     "Cosine of each pair, about the mean of its corpus."
-    x = x.astype(float) if corpora is None else centred(x, corpora); x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    return np.concatenate([(x[a]*x[b]).sum(1) for a, b in zip(*(np.array_split(pairs[c].to_numpy(), 1 + len(pairs)//10000) for c in 'ab'))]) # a few at a time
+    x = x.astype(float) if corpora is None else centred(x, corpora)
+    x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    return np.concatenate(
+        [
+            (x[a] * x[b]).sum(1)
+            for a, b in zip(
+                *(np.array_split(pairs[c].to_numpy(), 1 + len(pairs) // 10000) for c in 'ab')
+            )
+        ]
+    )  # a few at a time
 
 # %% ../../nbs/evaluation/40_embeddings.ipynb #0386b489
-FEWEST = 5 # speakers for an interval
+FEWEST = 5  # speakers for an interval
+
 
 def over_speakers(
-    pairs:pd.DataFrame, # of `trials`
-    statistic, # function of float [pairs], how often each pair counts → number
-    draws:int=300,
-    level:float=0.95,
-    seed:int=0,
-)->tuple: # value, low, high; the limits are NaN over fewer than five speakers
+    pairs: pd.DataFrame,  # of `trials`
+    statistic,  # function of float [pairs], how often each pair counts → number
+    draws: int = 300,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple:  # value, low, high; the limits are NaN over fewer than five speakers
     "A statistic of pairs and its percentile interval, clustered by speaker. Draws without pairs of both kinds are left out."
-    who, code = np.unique(np.r_[pairs.speaker_a, pairs.speaker_b].astype(str), return_inverse=True); a, b = code.reshape(2, -1)
+    who, code = np.unique(np.r_[pairs.speaker_a, pairs.speaker_b].astype(str), return_inverse=True)
+    a, b = code.reshape(2, -1)
     value, same = statistic(np.ones(len(pairs))), a == b
-    if len(who) < FEWEST: return value, np.nan, np.nan
-    counts = make_rng(seed, 'bootstrap').multinomial(len(who), np.full(len(who), 1/len(who)), size=draws)
-    weights = (np.where(same, c[a], c[a]*c[b]) for c in counts)
-    found = [statistic(w) for w in weights if w[same].any() == same.any() and w[~same].any() == (~same).any()]
-    return value, *(float(v) for v in np.quantile(found, [(1 - level)/2, (1 + level)/2]))
+    if len(who) < FEWEST:
+        return value, np.nan, np.nan
+    counts = make_rng(seed, 'bootstrap').multinomial(
+        len(who), np.full(len(who), 1 / len(who)), size=draws
+    )
+    weights = (np.where(same, c[a], c[a] * c[b]) for c in counts)
+    found = [
+        statistic(w)
+        for w in weights
+        if w[same].any() == same.any() and w[~same].any() == (~same).any()
+    ]
+    return value, *(float(v) for v in np.quantile(found, [(1 - level) / 2, (1 + level) / 2]))
+
 
 def eer(
-    pairs:pd.DataFrame, # of `trials`
-    similarity:np.ndarray, # float [pairs]
-    seed:int=0,
-)->tuple: # percent: value, low, high
+    pairs: pd.DataFrame,  # of `trials`
+    similarity: np.ndarray,  # float [pairs]
+    seed: int = 0,
+) -> tuple:  # percent: value, low, high
     "The equal-error rate of pairs with its interval."
-    order = np.argsort(similarity); p, s = pairs.iloc[order], similarity[order]; same = p.same.to_numpy() # sorted once, so each draw is quick
-    return over_speakers(p, lambda w: equal_error_rate(s[same], s[~same], w[same], w[~same]), seed=seed)
+    order = np.argsort(similarity)
+    p, s = pairs.iloc[order], similarity[order]
+    same = p.same.to_numpy()  # sorted once, so each draw is quick
+    return over_speakers(
+        p, lambda w: equal_error_rate(s[same], s[~same], w[same], w[~same]), seed=seed
+    )
 
 # %% ../../nbs/evaluation/40_embeddings.ipynb #2d95116a
 def probe(
-    x:np.ndarray, # float [clips, dim]
-    labels, # [clips]
-    speakers, # [clips]
-    unseen:bool=True, # hold out whole speakers; False: clips, for labels that are the speakers
-    folds:int=5, # at most; fewer if a class has fewer speakers (clips)
-    seed:int=0,
-)->dict: # percent: `value` (UAR), `low`, `high`, `chance`; `n`, `speakers`
+    x: np.ndarray,  # float [clips, dim]
+    labels,  # [clips]
+    speakers,  # [clips]
+    unseen: bool = True,  # hold out whole speakers; False: clips, for labels that are the speakers
+    folds: int = 5,  # at most; fewer if a class has fewer speakers (clips)
+    seed: int = 0,
+) -> dict:  # percent: `value` (UAR), `low`, `high`, `chance`; `n`, `speakers`
     "What a linear classifier reads off, cross-validated, with an interval over speakers; raises `ConfigError` if nothing can be told apart or held out."
-    classes, y = np.unique(np.asarray(labels, dtype=str), return_inverse=True); who = np.asarray(speakers, dtype=str)
+    classes, y = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
+    who = np.asarray(speakers, dtype=str)
     held = pd.Series(who if unseen else np.arange(len(y))).groupby(y).nunique()
-    if len(classes) < 2: raise ConfigError('a probe needs two classes', value=', '.join(classes))
+    if len(classes) < 2:
+        raise ConfigError('a probe needs two classes', value=', '.join(classes))
     folds = min(folds, held.min())
-    if folds < 2: raise ConfigError(f"a class has one {'speaker' if unseen else 'clip'}, so none can be held out", value=classes[held.argmin()])
-    cv = (StratifiedGroupKFold if unseen else StratifiedKFold)(folds, shuffle=True, random_state=int(make_rng(seed, 'folds').integers(2**31)))
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=.1, class_weight='balanced', max_iter=1000))
+    if folds < 2:
+        raise ConfigError(
+            f"a class has one {'speaker' if unseen else 'clip'}, so none can be held out",
+            value=classes[held.argmin()],
+        )
+    cv = (StratifiedGroupKFold if unseen else StratifiedKFold)(
+        folds, shuffle=True, random_state=int(make_rng(seed, 'folds').integers(2**31))
+    )
+    model = make_pipeline(
+        StandardScaler(), LogisticRegression(C=0.1, class_weight='balanced', max_iter=1000)
+    )
     guess = cross_val_predict(model, x, y, groups=who if unseen else None, cv=cv)
-    recall, few = 100*np.bincount(y, guess == y)/np.bincount(y), len(set(who)) < FEWEST
-    if few: low, high = np.nan, np.nan
-    elif unseen: low, high = bootstrap_uar(y, guess, who, len(classes), draws=1000, seed=seed)
-    else: # the classes are the speakers
-        low, high = np.quantile(make_rng(seed, 'bootstrap').choice(recall, (1000, len(recall))).mean(1), [.025, .975])
+    recall, few = 100 * np.bincount(y, guess == y) / np.bincount(y), len(set(who)) < FEWEST
+    if few:
+        low, high = np.nan, np.nan
+    elif unseen:
+        low, high = bootstrap_uar(y, guess, who, len(classes), draws=1000, seed=seed)
+    else:  # the classes are the speakers
+        low, high = np.quantile(
+            make_rng(seed, 'bootstrap').choice(recall, (1000, len(recall))).mean(1), [0.025, 0.975]
+        )
     value, low, high = map(float, (recall.mean(), low, high))
-    return {'value': value, 'low': low, 'high': high, 'chance': 100/len(classes), 'n': len(y), 'speakers': len(set(who))}
+    return {
+        'value': value,
+        'low': low,
+        'high': high,
+        'chance': 100 / len(classes),
+        'n': len(y),
+        'speakers': len(set(who)),
+    }
 
 # %% ../../nbs/evaluation/40_embeddings.ipynb #381877ee
 def spectrum(
-    x:np.ndarray, # float [clips, dim]
-)->np.ndarray: # float [dim], percent of the variance that the first 1, 2, … principal components explain
+    x: np.ndarray,  # float [clips, dim]
+) -> (
+    np.ndarray
+):  # float [dim], percent of the variance that the first 1, 2, … principal components explain
     "Cumulative explained variance."
     power = np.linalg.eigvalsh(np.cov(x.T.astype(float)))[::-1].clip(0)
-    return 100*power.cumsum()/power.sum()
+    return 100 * power.cumsum() / power.sum()
+
 
 def components(
-    x:np.ndarray, # float [clips, dim]
-    share:float, # percent of the variance
-)->int:
+    x: np.ndarray,  # float [clips, dim]
+    share: float,  # percent of the variance
+) -> int:
     "How many principal components explain that share."
     return int(np.argmax(spectrum(x) >= share - 1e-9) + 1)
 
@@ -193,154 +303,335 @@ QUANTITIES = {
     'eer_same_gender': 'pairs of two speakers: only of one gender, %',
     'eer_same_emotion': 'all pairs of one emotion, %',
     'eer_crossed_emotion': 'one speaker in two emotions against two speakers in one, %',
-    'similarity_same_speaker_same_emotion': 'mean cosine, −1 … 1', 'similarity_same_speaker_other_emotion': 'mean cosine, −1 … 1',
-    'similarity_other_speaker_same_gender': 'mean cosine, −1 … 1', 'similarity_other_speaker_other_gender': 'mean cosine, −1 … 1',
+    'similarity_same_speaker_same_emotion': 'mean cosine, −1 … 1',
+    'similarity_same_speaker_other_emotion': 'mean cosine, −1 … 1',
+    'similarity_other_speaker_same_gender': 'mean cosine, −1 … 1',
+    'similarity_other_speaker_other_gender': 'mean cosine, −1 … 1',
     'uar_emotion': 'probe, speakers held out: the classes of the task, %',
     'uar_emotion_deviation': 'the same from the deviation from the mean of the clip\'s speaker, %',
     'uar_gender': 'probe, speakers held out, %',
     'uar_speaker': 'probe, clips held out: who of the corpus speaks, %',
     'uar_corpus': 'probe, speakers held out: which corpus, %',
-    'components_90': 'principal components for 90 % of the variance', 'components_99': 'principal components for 99 % of the variance'}
+    'components_90': 'principal components for 90 % of the variance',
+    'components_99': 'principal components for 99 % of the variance',
+}
 
 TIDY = ['encoder', 'corpus', 'quantity', 'value', 'low', 'high', 'chance', 'n', 'speakers', 'note']
 
-CHOSEN = { # which pairs an equal-error rate is over
-    'eer': lambda p: np.full(len(p), True), 'eer_plain': lambda p: np.full(len(p), True), 'eer_same_gender': lambda p: p.same | (p.kind == KINDS[2]),
-    'eer_same_emotion': lambda p: p.same_emotion, 'eer_crossed_emotion': lambda p: p.same != p.same_emotion}
+CHOSEN = {  # which pairs an equal-error rate is over
+    'eer': lambda p: np.full(len(p), True),
+    'eer_plain': lambda p: np.full(len(p), True),
+    'eer_same_gender': lambda p: p.same | (p.kind == KINDS[2]),
+    'eer_same_emotion': lambda p: p.same_emotion,
+    'eer_crossed_emotion': lambda p: p.same != p.same_emotion,
+}
+
 
 def verification(
-    x:np.ndarray, # float [clips, dim]
-    pairs:pd.DataFrame, # of `trials`, of one corpus
-    corpora, # [clips]
-    seed:int=0,
-)->list: # dicts `quantity`, `value`, `low`, `high`, `n` (pairs), `speakers`, `note`
+    x: np.ndarray,  # float [clips, dim]
+    pairs: pd.DataFrame,  # of `trials`, of one corpus
+    corpora,  # [clips]
+    seed: int = 0,
+) -> list:  # dicts `quantity`, `value`, `low`, `high`, `n` (pairs), `speakers`, `note`
     "How well similarity tells whether one person speaks in both clips."
+
     def row(quantity, p, result, note=''):
-        return {'quantity': quantity, **dict(zip(('value', 'low', 'high'), result)), 'n': len(p), 'speakers': len({*p.speaker_a, *p.speaker_b}), 'note': note}
+        return {
+            'quantity': quantity,
+            **dict(zip(('value', 'low', 'high'), result)),
+            'n': len(p),
+            'speakers': len({*p.speaker_a, *p.speaker_b}),
+            'note': note,
+        }
+
     similarity, out = similarities(x, pairs, corpora), []
     for quantity, chosen in CHOSEN.items():
-        keep = np.asarray(chosen(pairs)); p, s = pairs[keep], similarities(x, pairs) if quantity == 'eer_plain' else similarity
-        if p.same.nunique() == 2: out.append(row(quantity, p, eer(p, s[keep], seed)) | {'chance': 50})
-        else: out.append(row(quantity, p[:0], [np.nan]*3, 'no pairs of both kinds'))
+        keep = np.asarray(chosen(pairs))
+        p, s = pairs[keep], similarities(x, pairs) if quantity == 'eer_plain' else similarity
+        if p.same.nunique() == 2:
+            out.append(row(quantity, p, eer(p, s[keep], seed)) | {'chance': 50})
+        else:
+            out.append(row(quantity, p[:0], [np.nan] * 3, 'no pairs of both kinds'))
     for kind, at in pairs.groupby('kind').indices.items():
         p, s = pairs.iloc[at], similarity[at]
-        out.append(row('similarity_' + kind.replace(',', '').replace(' ', '_'), p, over_speakers(p, lambda w: float(np.average(s, weights=w)), seed=seed)))
+        out.append(
+            row(
+                'similarity_' + kind.replace(',', '').replace(' ', '_'),
+                p,
+                over_speakers(p, lambda w: float(np.average(s, weights=w)), seed=seed),
+            )
+        )
     return out
 
 # %% ../../nbs/evaluation/40_embeddings.ipynb #de646126
 def probes(
-    x:np.ndarray, # float [clips, dim]
-    manifest:pd.DataFrame, # of one corpus
+    x: np.ndarray,  # float [clips, dim]
+    manifest: pd.DataFrame,  # of one corpus
     task='4',
-    seed:int=0,
-)->list: # dicts `quantity`, `value`, `low`, `high`, `chance`, `n` (clips), `speakers`, `note`
+    seed: int = 0,
+) -> list:  # dicts `quantity`, `value`, `low`, `high`, `chance`, `n` (clips), `speakers`, `note`
     "What a linear classifier reads off the embeddings of a corpus."
-    label = manifest.emotion.map(get_task(task).label); who, deviation = manifest.speaker, centred(x, manifest.speaker)
-    asked = {'uar_emotion': (x, label, True), 'uar_emotion_deviation': (deviation, label, True),
-             'uar_gender': (x, manifest.gender, True), 'uar_speaker': (x, who, False)}
-    return [_asked(quantity, v, l, who, unseen, seed) for quantity, (v, l, unseen) in asked.items()]
+    label = manifest.emotion.map(get_task(task).label)
+    who, deviation = manifest.speaker, centred(x, manifest.speaker)
+    asked = {
+        'uar_emotion': (x, label, True),
+        'uar_emotion_deviation': (deviation, label, True),
+        'uar_gender': (x, manifest.gender, True),
+        'uar_speaker': (x, who, False),
+    }
+    return [
+        _asked(quantity, v, line, who, unseen, seed)
+        for quantity, (v, line, unseen) in asked.items()
+    ]
+
 
 def _asked(quantity, x, labels, who, unseen, seed):
     known = labels.notna().to_numpy()
-    try: return {'quantity': quantity, **probe(x[known], labels[known], who[known], unseen, seed=seed), 'note': ''}
-    except ConfigError as e: return {'quantity': quantity, 'value': np.nan, 'n': 0, 'speakers': 0, 'note': e.problem} # said in the table
+    try:
+        return {
+            'quantity': quantity,
+            **probe(x[known], labels[known], who[known], unseen, seed=seed),
+            'note': '',
+        }
+    except ConfigError as e:
+        return {
+            'quantity': quantity,
+            'value': np.nan,
+            'n': 0,
+            'speakers': 0,
+            'note': e.problem,
+        }  # said in the table
+
 
 def compare_encoders(
-    known:dict, # name → float32 [clips, dim], of `embeddings`
-    manifest:pd.DataFrame, # the same clips
-    task='4', # the classes of the emotion probes
-    pairs:pd.DataFrame=None, # of `trials`; None: drawn here
-    seed:int=0,
-)->pd.DataFrame: # columns `TIDY`; the corpus `all` stands for all clips together
+    known: dict,  # name → float32 [clips, dim], of `embeddings`
+    manifest: pd.DataFrame,  # the same clips
+    task='4',  # the classes of the emotion probes
+    pairs: pd.DataFrame = None,  # of `trials`; None: drawn here
+    seed: int = 0,
+) -> pd.DataFrame:  # columns `TIDY`; the corpus `all` stands for all clips together
     "Each quantity of each encoder on each corpus; raises `CorpusError` for a corpus without two speakers."
-    m = manifest.reset_index(drop=True); pairs = trials(m, seed=seed) if pairs is None else pairs; rows = []
+    m = manifest.reset_index(drop=True)
+    pairs = trials(m, seed=seed) if pairs is None else pairs
+    rows = []
     for encoder, x in known.items():
-        if len(x) != len(m): raise ConfigError('embeddings and manifest are of other clips', value=f'{len(x)} embeddings, {len(m)} clips')
+        if len(x) != len(m):
+            raise ConfigError(
+                'embeddings and manifest are of other clips',
+                value=f'{len(x)} embeddings, {len(m)} clips',
+            )
         for corpus, at in m.groupby('corpus').indices.items():
-            found = verification(x, pairs[pairs.corpus == corpus], m.corpus, seed) + probes(x[at], m.iloc[at], task, seed)
+            found = verification(x, pairs[pairs.corpus == corpus], m.corpus, seed) + probes(
+                x[at], m.iloc[at], task, seed
+            )
             rows += [{'encoder': encoder, 'corpus': corpus, **r} for r in found]
-        whole = [{'quantity': f'components_{s}', 'value': components(x, s), 'n': len(m), 'speakers': m.speaker.nunique(), 'note': ''} for s in (90, 99)]
-        rows += [{'encoder': encoder, 'corpus': 'all', **r} for r in (_asked('uar_corpus', x, m.corpus, m.speaker, True, seed), *whole)]
+        whole = [
+            {
+                'quantity': f'components_{s}',
+                'value': components(x, s),
+                'n': len(m),
+                'speakers': m.speaker.nunique(),
+                'note': '',
+            }
+            for s in (90, 99)
+        ]
+        rows += [
+            {'encoder': encoder, 'corpus': 'all', **r}
+            for r in (_asked('uar_corpus', x, m.corpus, m.speaker, True, seed), *whole)
+        ]
     return pd.DataFrame(rows).reindex(columns=TIDY)
 
 # %% ../../nbs/evaluation/40_embeddings.ipynb #04d9cb58
 COLOURS = dict(zip(KINDS, ('#08519c', '#6baed6', '#a63603', '#fd8d3c', '#a63603')))
 
+
 def plot_similarities(
-    found:dict, # encoder → float [pairs], of `similarities`
-    pairs:pd.DataFrame, # of `trials`
+    found: dict,  # encoder → float [pairs], of `similarities`
+    pairs: pd.DataFrame,  # of `trials`
 ):
     "One row an encoder, one column a corpus: the density of each kind of pair; returns the figure."
     names, kinds = sorted(pairs.corpus.unique()), [k for k in KINDS if (pairs.kind == k).any()]
-    fig, axes = plt.subplots(len(found), len(names), figsize=(2.3*len(names) + .4, 1.6*len(found) + .7), squeeze=False, sharex=True, dpi=80)
+    fig, axes = plt.subplots(
+        len(found),
+        len(names),
+        figsize=(2.3 * len(names) + 0.4, 1.6 * len(found) + 0.7),
+        squeeze=False,
+        sharex=True,
+        dpi=80,
+    )
     for r, (encoder, s) in enumerate(found.items()):
         for ax, name in zip(axes[r], names):
             at = (pairs.corpus == name).to_numpy()
-            sns.kdeplot(x=s[at], hue=pairs.kind[at].to_numpy(), hue_order=kinds, palette=COLOURS, common_norm=False, legend=False, clip=(-1, 1), lw=1.4, ax=ax)
-            ax.set(yticks=[], ylabel=encoder if name == names[0] else '', title=name if not r else '', xlabel='cosine' if r == len(found) - 1 else '')
-            sns.despine(ax=ax, left=True); ax.yaxis.label.set_fontsize(8); ax.title.set_fontsize(9)
-    fig.legend([plt.Line2D([], [], color=COLOURS[k]) for k in kinds], kinds, ncol=2, frameon=False, loc='lower center', fontsize=8)
-    fig.tight_layout(rect=(0, .42/fig.get_figheight(), 1, 1)); return fig
+            sns.kdeplot(
+                x=s[at],
+                hue=pairs.kind[at].to_numpy(),
+                hue_order=kinds,
+                palette=COLOURS,
+                common_norm=False,
+                legend=False,
+                clip=(-1, 1),
+                lw=1.4,
+                ax=ax,
+            )
+            ax.set(
+                yticks=[],
+                ylabel=encoder if name == names[0] else '',
+                title=name if not r else '',
+                xlabel='cosine' if r == len(found) - 1 else '',
+            )
+            sns.despine(ax=ax, left=True)
+            ax.yaxis.label.set_fontsize(8)
+            ax.title.set_fontsize(9)
+    fig.legend(
+        [plt.Line2D([], [], color=COLOURS[k]) for k in kinds],
+        kinds,
+        ncol=2,
+        frameon=False,
+        loc='lower center',
+        fontsize=8,
+    )
+    fig.tight_layout(rect=(0, 0.42 / fig.get_figheight(), 1, 1))
+    return fig
 
 # %% ../../nbs/evaluation/40_embeddings.ipynb #5dd01f8b
 def plot_spectra(
-    known:dict, # name → float [clips, dim]
+    known: dict,  # name → float [clips, dim]
 ):
     "Variance explained by the first components of each encoder; returns the figure."
     fig, ax = plt.subplots(figsize=(4.2, 2.6), dpi=80)
     for (name, x), colour in zip(known.items(), _palette(known)):
-        s = spectrum(x); ax.plot(np.arange(1, len(s) + 1), s, color=colour, label=f'{name}, {len(s)}')
-    for share in (90, 99): ax.axhline(share, color='0.8', lw=.8, zorder=0)
-    ax.set(xscale='log', xlabel='principal components', ylabel='variance explained, %', ylim=(0, 102)); ax.xaxis.set_major_formatter('{x:g}')
-    ax.legend(title='encoder, dimensions', fontsize=8, title_fontsize=8, frameon=False); sns.despine(ax=ax); fig.tight_layout(); return fig
+        s = spectrum(x)
+        ax.plot(np.arange(1, len(s) + 1), s, color=colour, label=f'{name}, {len(s)}')
+    for share in (90, 99):
+        ax.axhline(share, color='0.8', lw=0.8, zorder=0)
+    ax.set(
+        xscale='log', xlabel='principal components', ylabel='variance explained, %', ylim=(0, 102)
+    )
+    ax.xaxis.set_major_formatter('{x:g}')
+    ax.legend(title='encoder, dimensions', fontsize=8, title_fontsize=8, frameon=False)
+    sns.despine(ax=ax)
+    fig.tight_layout()
+    return fig
 
-def _palette(names): return sns.color_palette('colorblind', len(names))
+
+def _palette(names):
+    return sns.color_palette('colorblind', len(names))
 
 # %% ../../nbs/evaluation/40_embeddings.ipynb #35322f55
 def plot_quantities(
-    table:pd.DataFrame, # of `compare_encoders`
-    titles:dict, # quantity → title of its panel
+    table: pd.DataFrame,  # of `compare_encoders`
+    titles: dict,  # quantity → title of its panel
 ):
     "One panel a quantity, the corpora beside each other, one colour an encoder; returns the figure."
-    names, corpora = table.encoder.unique(), table[table.quantity.isin(titles) & table.value.notna()].corpus.unique()
-    fig, axes = plt.subplots(1, len(titles), figsize=(max(2.6, .55*len(corpora) + .9)*len(titles), 2.9), squeeze=False, sharey=True, dpi=80)
+    names, corpora = (
+        table.encoder.unique(),
+        table[table.quantity.isin(titles) & table.value.notna()].corpus.unique(),
+    )
+    fig, axes = plt.subplots(
+        1,
+        len(titles),
+        figsize=(max(2.6, 0.55 * len(corpora) + 0.9) * len(titles), 2.9),
+        squeeze=False,
+        sharey=True,
+        dpi=80,
+    )
     for ax, (quantity, title) in zip(axes[0], titles.items()):
         for i, (name, colour) in enumerate(zip(names, _palette(names))):
-            t = table[(table.encoder == name) & (table.quantity == quantity)].set_index('corpus').reindex(corpora)
-            at = np.arange(len(corpora)) + .5*((i + .5)/len(names) - .5)
-            ax.errorbar(at, t.value, [(t.value - t.low).fillna(0), (t.high - t.value).fillna(0)], fmt='o', ms=4, lw=1.2, color=colour, label=name)
-            ax.hlines(t.chance, at - .14, at + .14, color='0.5', lw=1)
-        ax.set(xlim=(-.5, len(corpora) - .5), ylim=(0, 102), title=title, ylabel='%' if ax is axes[0][0] else ''); ax.title.set_fontsize(9)
-        ax.set_xticks(range(len(corpora)), corpora, rotation=40, ha='right', fontsize=8); sns.despine(ax=ax)
-    fig.legend(*axes[0][0].get_legend_handles_labels(), ncol=len(names), frameon=False, loc='lower center', fontsize=8)
-    fig.tight_layout(rect=(0, .06, 1, 1)); return fig
+            t = (
+                table[(table.encoder == name) & (table.quantity == quantity)]
+                .set_index('corpus')
+                .reindex(corpora)
+            )
+            at = np.arange(len(corpora)) + 0.5 * ((i + 0.5) / len(names) - 0.5)
+            ax.errorbar(
+                at,
+                t.value,
+                [(t.value - t.low).fillna(0), (t.high - t.value).fillna(0)],
+                fmt='o',
+                ms=4,
+                lw=1.2,
+                color=colour,
+                label=name,
+            )
+            ax.hlines(t.chance, at - 0.14, at + 0.14, color='0.5', lw=1)
+        ax.set(
+            xlim=(-0.5, len(corpora) - 0.5),
+            ylim=(0, 102),
+            title=title,
+            ylabel='%' if ax is axes[0][0] else '',
+        )
+        ax.title.set_fontsize(9)
+        ax.set_xticks(range(len(corpora)), corpora, rotation=40, ha='right', fontsize=8)
+        sns.despine(ax=ax)
+    fig.legend(
+        *axes[0][0].get_legend_handles_labels(),
+        ncol=len(names),
+        frameon=False,
+        loc='lower center',
+        fontsize=8,
+    )
+    fig.tight_layout(rect=(0, 0.06, 1, 1))
+    return fig
 
 # %% ../../nbs/evaluation/40_embeddings.ipynb #15edb1ec
 def quantities_shown(
-    table:pd.DataFrame, # of `compare_encoders`, or read from `embeddings.csv`
-    quantities:dict, # quantity → heading of its column
-    digits:int=1,
-)->pd.DataFrame: # rows encoder and corpus, text
+    table: pd.DataFrame,  # of `compare_encoders`, or read from `embeddings.csv`
+    quantities: dict,  # quantity → heading of its column
+    digits: int = 1,
+) -> pd.DataFrame:  # rows encoder and corpus, text
     "Values with their intervals, for reading."
-    def cell(r): return '' if pd.isna(r.value) else f'{r.value:.{digits}f}' + ('' if pd.isna(r.low) else f' [{r.low:.{digits}f}, {r.high:.{digits}f}]')
+
+    def cell(r):
+        return (
+            ''
+            if pd.isna(r.value)
+            else f'{r.value:.{digits}f}'
+            + ('' if pd.isna(r.low) else f' [{r.low:.{digits}f}, {r.high:.{digits}f}]')
+        )
+
     t = table[(table.corpus != 'all') & table.quantity.isin(quantities)]
-    wide = t.assign(shown=[cell(r) for r in t.itertuples()]).pivot(index=['encoder', 'corpus'], columns='quantity', values='shown')
-    return wide[list(quantities)].reindex(list(table.encoder.unique()), level=0).rename(columns=quantities)
+    wide = t.assign(shown=[cell(r) for r in t.itertuples()]).pivot(
+        index=['encoder', 'corpus'], columns='quantity', values='shown'
+    )
+    return (
+        wide[list(quantities)]
+        .reindex(list(table.encoder.unique()), level=0)
+        .rename(columns=quantities)
+    )
 
 # %% ../../nbs/evaluation/40_embeddings.ipynb #0ed41082
-SAME = ['encoder', 'weights', 'corpora', 'corpus', 'quantity', 'label_hash', 'seed'] # what makes a number that number
+SAME = [
+    'encoder',
+    'weights',
+    'corpora',
+    'corpus',
+    'quantity',
+    'label_hash',
+    'seed',
+]  # what makes a number that number
+
 
 def save_comparison(
-    table:pd.DataFrame, # of `compare_encoders`
-    results, # the folder of `embeddings.csv`
-    **made, # a value or a column for each of the other names in `SAME`, and more, such as `commit`
-)->Path: # the file
+    table: pd.DataFrame,  # of `compare_encoders`
+    results,  # the folder of `embeddings.csv`
+    **made,  # a value or a column for each of the other names in `SAME`, and more, such as `commit`
+) -> Path:  # the file
     "Puts a comparison into `embeddings.csv`."
-    path = Path(results)/'encoders.csv'; new = table.assign(corpora='+'.join(sorted(set(table.corpus) - {'all'})), **made)
-    new[['value', 'low', 'high', 'chance']] = new[['value', 'low', 'high', 'chance']].astype(float).round(4)
+    path = Path(results) / 'encoders.csv'
+    new = table.assign(corpora='+'.join(sorted(set(table.corpus) - {'all'})), **made)
+    new[['value', 'low', 'high', 'chance']] = (
+        new[['value', 'low', 'high', 'chance']].astype(float).round(4)
+    )
     as_text = {c: str for c in SAME if c != 'seed'}
     empty = {c: [''] for c in ('value', 'low', 'high', 'chance')}
-    old = [pd.read_csv(path, dtype=as_text, keep_default_na=False, na_values=empty)] if path.exists() else []
-    both = pd.concat(old + [new.astype(as_text)], ignore_index=True).drop_duplicates(SAME, keep='last')
-    with atomic(path) as tmp: both.to_csv(tmp, index=False)
+    old = (
+        [pd.read_csv(path, dtype=as_text, keep_default_na=False, na_values=empty)]
+        if path.exists()
+        else []
+    )
+    both = pd.concat(old + [new.astype(as_text)], ignore_index=True).drop_duplicates(
+        SAME, keep='last'
+    )
+    with atomic(path) as tmp:
+        both.to_csv(tmp, index=False)
     return path

@@ -9,8 +9,13 @@ __all__ = ['metrics', 'expanded_tail', 'bootstrap_uar', 'judge', 'floors', 'plot
 # %% ../../nbs/evaluation/00_metrics.ipynb #bf97e5c7
 from pathlib import Path
 
-import matplotlib.pyplot as plt, numpy as np, pandas as pd, seaborn as sns, yaml
-from scipy.stats import norm, t as student
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import yaml
+from scipy.stats import norm
+from scipy.stats import t as student
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from ..core import ConfigError, atomic, make_rng, write_text
@@ -19,143 +24,215 @@ from ..training.loop import load_run, pick_device, predict_logits
 
 # %% ../../nbs/evaluation/00_metrics.ipynb #ad8f3857
 def metrics(
-    truth, # int [clips], class indices
-    guess, # int [clips]
-    classes, # names in index order
-)->dict: # percent; the reference's keys, and `recall_<class>`
+    truth,  # int [clips], class indices
+    guess,  # int [clips]
+    classes,  # names in index order
+) -> dict:  # percent; the reference's keys, and `recall_<class>`
     "Accuracy, UAR, micro and macro precision, recall and F1, and each class's recall."
     present = sorted(set(np.asarray(truth).tolist()))
     m = {'accuracy': accuracy_score(truth, guess)}
     for average in ('macro', 'micro'):
-        values = precision_recall_fscore_support(truth, guess, labels=present, average=average, zero_division=0)
+        values = precision_recall_fscore_support(
+            truth, guess, labels=present, average=average, zero_division=0
+        )
         m |= {f'{average}_{k}': v for k, v in zip(('precision', 'recall', 'f1'), values)}
-    recall = precision_recall_fscore_support(truth, guess, labels=present, average=None, zero_division=0)[1]
+    recall = precision_recall_fscore_support(
+        truth, guess, labels=present, average=None, zero_division=0
+    )[1]
     m |= {'uar': recall.mean()} | {f'recall_{classes[i]}': r for i, r in zip(present, recall)}
-    return {k: round(100*float(v), 4) for k, v in m.items()}
+    return {k: round(100 * float(v), 4) for k, v in m.items()}
 
 # %% ../../nbs/evaluation/00_metrics.ipynb #bd404a82
 def expanded_tail(
-    speakers:int, corpora:int=1,
-    level:float=.95,
-)->float: # share of the draws to cut off at either end
+    speakers: int,
+    corpora: int = 1,
+    level: float = 0.95,
+) -> float:  # share of the draws to cut off at either end
     "The tail of Hesterberg's expanded percentile interval: smaller than (1 - level)/2 where speakers are few."
     df = speakers - corpora
-    return float(norm.cdf(student.ppf((1 - level)/2, df)*np.sqrt(speakers/df)))
+    return float(norm.cdf(student.ppf((1 - level) / 2, df) * np.sqrt(speakers / df)))
 
 # %% ../../nbs/evaluation/00_metrics.ipynb #0e51a7c9
 def bootstrap_uar(
-    truth, guess, # int [clips]
-    speakers, # [clips]
-    n_classes:int,
-    draws:int=2000,
-    level:float=0.95,
-    seed:int=0,
-)->tuple: # low, high, percent
+    truth,
+    guess,  # int [clips]
+    speakers,  # [clips]
+    n_classes: int,
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple:  # low, high, percent
     "Expanded percentile interval of the UAR, clustered by speaker. A draw in which a class does not occur is left out of that class's mean."
     who, index = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
-    if len(who) < 2: return 0., 100.
-    tables = np.zeros((len(who), n_classes, n_classes)); np.add.at(tables, (index, truth, guess), 1)
-    weights = make_rng(seed, 'bootstrap').multinomial(len(who), np.full(len(who), 1/len(who)), size=draws)
+    if len(who) < 2:
+        return 0.0, 100.0
+    tables = np.zeros((len(who), n_classes, n_classes))
+    np.add.at(tables, (index, truth, guess), 1)
+    weights = make_rng(seed, 'bootstrap').multinomial(
+        len(who), np.full(len(who), 1 / len(who)), size=draws
+    )
     drawn = np.einsum('ds,stg->dtg', weights, tables)
     total = drawn.sum(2)
-    recall = np.divide(np.einsum('dtt->dt', drawn), total, out=np.full(total.shape, np.nan), where=total > 0)
-    tail = expanded_tail(len(who), level=level); low, high = np.quantile(np.nanmean(recall, 1), [tail, 1 - tail])
-    return round(100*float(low), 4), round(100*float(high), 4)
+    recall = np.divide(
+        np.einsum('dtt->dt', drawn), total, out=np.full(total.shape, np.nan), where=total > 0
+    )
+    tail = expanded_tail(len(who), level=level)
+    low, high = np.quantile(np.nanmean(recall, 1), [tail, 1 - tail])
+    return round(100 * float(low), 4), round(100 * float(high), 4)
 
 # %% ../../nbs/evaluation/00_metrics.ipynb #9630d627
 def judge(
-    truth, guess, # int [clips], class indices
-    speakers, # [clips]
-    classes, # names in index order
-)->dict: # percent, and the counts `n` and `speakers`
+    truth,
+    guess,  # int [clips], class indices
+    speakers,  # [clips]
+    classes,  # names in index order
+) -> dict:  # percent, and the counts `n` and `speakers`
     "The metrics of a system's answers with the interval of the UAR: what a row of the results table holds."
     low, high = bootstrap_uar(truth, guess, speakers, len(classes))
-    return metrics(truth, guess, classes) | {'uar_low': low, 'uar_high': high, 'n': len(truth), 'speakers': len(set(speakers))}
+    return metrics(truth, guess, classes) | {
+        'uar_low': low,
+        'uar_high': high,
+        'n': len(truth),
+        'speakers': len(set(speakers)),
+    }
 
 # %% ../../nbs/evaluation/00_metrics.ipynb #30176e9f
 def floors(
-    train_labels, # int, of the training part
-    truth, # int, of the test part
+    train_labels,  # int, of the training part
+    truth,  # int, of the test part
     classes,
-)->dict: # system → metrics
+) -> dict:  # system → metrics
     "Chance (every class equally often) and majority (the commonest class of training)."
-    n, share = len(classes), np.bincount(truth, minlength=len(classes))/len(truth)
+    n, share = len(classes), np.bincount(truth, minlength=len(classes)) / len(truth)
     # chance in expectation: each class's recall is 1/n, its precision is its share
-    f1 = [2*p/n/(p + 1/n) for p in share]
-    chance = {'accuracy': 1/n, 'macro_precision': 1/n, 'macro_recall': 1/n, 'macro_f1': np.mean(f1), 'micro_precision': 1/n, 'micro_recall': 1/n, 'micro_f1': 1/n,
-              'uar': 1/n} | {f'recall_{c}': 1/n for c in classes}
+    f1 = [2 * p / n / (p + 1 / n) for p in share]
+    chance = {
+        'accuracy': 1 / n,
+        'macro_precision': 1 / n,
+        'macro_recall': 1 / n,
+        'macro_f1': np.mean(f1),
+        'micro_precision': 1 / n,
+        'micro_recall': 1 / n,
+        'micro_f1': 1 / n,
+        'uar': 1 / n,
+    } | {f'recall_{c}': 1 / n for c in classes}
     commonest = np.bincount(train_labels, minlength=n).argmax()
-    both = {'chance': {k: round(100*float(v), 4) for k, v in chance.items()}, 'majority': metrics(truth, np.full(len(truth), commonest), classes)}
+    both = {
+        'chance': {k: round(100 * float(v), 4) for k, v in chance.items()},
+        'majority': metrics(truth, np.full(len(truth), commonest), classes),
+    }
     return {system: m | {'n': len(truth)} for system, m in both.items()}
 
 # %% ../../nbs/evaluation/00_metrics.ipynb #0a31c7d7
 def plot_confusion(
-    counts:np.ndarray, # int [true, guessed]
-    classes, # names in index order
-    title:str='',
-    ax=None, # axes to draw in; None: a figure of its own
+    counts: np.ndarray,  # int [true, guessed]
+    classes,  # names in index order
+    title: str = '',
+    ax=None,  # axes to draw in; None: a figure of its own
 ):
     "Row-normalised confusion matrix; returns the figure. Cells hold percent of the true class and the count."
-    total = counts.sum(1, keepdims=True); share = np.divide(100*counts, total, out=np.zeros(counts.shape), where=total > 0)
+    total = counts.sum(1, keepdims=True)
+    share = np.divide(100 * counts, total, out=np.zeros(counts.shape), where=total > 0)
     text = np.vectorize(lambda p, n: f'{p:.0f}\n({n})')(share, counts)
-    side, alone = 1.6 + 0.62*len(classes), ax is None
-    if alone: ax = plt.subplots(figsize=(side + .6, side), dpi=100)[1]
-    sns.heatmap(share, annot=text, fmt='', vmin=0, vmax=100, cmap='rocket_r', square=True, xticklabels=classes, yticklabels=classes,
-                annot_kws={'fontsize': 8}, cbar=alone, cbar_kws={'label': '% of the true class', 'shrink': .8} if alone else None, ax=ax)
-    ax.set(xlabel='recognised as', ylabel='true', title=title); ax.tick_params(axis='y', rotation=0); ax.tick_params(axis='x', rotation=30)
-    if alone: ax.figure.tight_layout()
+    side, alone = 1.6 + 0.62 * len(classes), ax is None
+    if alone:
+        ax = plt.subplots(figsize=(side + 0.6, side), dpi=100)[1]
+    sns.heatmap(
+        share,
+        annot=text,
+        fmt='',
+        vmin=0,
+        vmax=100,
+        cmap='rocket_r',
+        square=True,
+        xticklabels=classes,
+        yticklabels=classes,
+        annot_kws={'fontsize': 8},
+        cbar=alone,
+        cbar_kws={'label': '% of the true class', 'shrink': 0.8} if alone else None,
+        ax=ax,
+    )
+    ax.set(xlabel='recognised as', ylabel='true', title=title)
+    ax.tick_params(axis='y', rotation=0)
+    ax.tick_params(axis='x', rotation=30)
+    if alone:
+        ax.figure.tight_layout()
     return ax.figure
 
 # %% ../../nbs/evaluation/00_metrics.ipynb #c86cf993
 def predictions(
-    logits:np.ndarray, # float [clips, classes]
-    data, # the `dataset.ClipData` they belong to
+    logits: np.ndarray,  # float [clips, classes]
+    data,  # the `dataset.ClipData` they belong to
     classes,
-)->pd.DataFrame: # columns clip, corpus, speaker, gender, emotion, truth, prediction, p_<class>…
+) -> pd.DataFrame:  # columns clip, corpus, speaker, gender, emotion, truth, prediction, p_<class>…
     "One row a clip: who, what it was, what it was taken for, and how probable each class seemed."
-    p = np.exp(logits - logits.max(1, keepdims=True)); p /= p.sum(1, keepdims=True)
-    known = data.rows[[c for c in ('clip', 'corpus', 'speaker', 'gender', 'emotion', 'seconds') if c in data.rows]]
-    return known.assign(truth=[classes[i] for i in data.labels], prediction=[classes[i] for i in p.argmax(1)],
-                        **{f'p_{c}': p[:, i].round(6) for i, c in enumerate(classes)})
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    known = data.rows[
+        [c for c in ('clip', 'corpus', 'speaker', 'gender', 'emotion', 'seconds') if c in data.rows]
+    ]
+    return known.assign(
+        truth=[classes[i] for i in data.labels],
+        prediction=[classes[i] for i in p.argmax(1)],
+        **{f'p_{c}': p[:, i].round(6) for i, c in enumerate(classes)},
+    )
+
 
 def answer(
-    out, # the run folder
-    data, # a part: `dataset.ClipData`
-    device:str='auto',
-    batch_size:int=None, # None: as in training's validation
-    **options, # override those of the run, see `loop.load_run`
-)->tuple: # the table of `predictions`, and the run's provenance (a dict)
+    out,  # the run folder
+    data,  # a part: `dataset.ClipData`
+    device: str = 'auto',
+    batch_size: int = None,  # None: as in training's validation
+    **options,  # override those of the run, see `loop.load_run`
+) -> tuple:  # the table of `predictions`, and the run's provenance (a dict)
     "What the best epoch of a run takes the clips of a part for; raises `ConfigError` for data of another width."
-    device = pick_device(device); model, config, pca, made = load_run(out, device, **options)
+    device = pick_device(device)
+    model, config, pca, made = load_run(out, device, **options)
     if model.takes_speaker and data.speaker.shape[1] != model.speaker_dim:
-        raise ConfigError('the data were prepared for another width of speaker vector', value=data.speaker.shape[1], remedy=f'Prepare them with width {model.speaker_dim}')
-    table = predictions(predict_logits(model, data, config, device, batch_size), data, made['classes'])
+        raise ConfigError(
+            'the data were prepared for another width of speaker vector',
+            value=data.speaker.shape[1],
+            remedy=f'Prepare them with width {model.speaker_dim}',
+        )
+    table = predictions(
+        predict_logits(model, data, config, device, batch_size), data, made['classes']
+    )
     return table.assign(distance=pca.distance(data.speaker)) if model.takes_speaker else table, made
 
+
 def validate(
-    out, # the run folder
-    data, # the validation part
-    device:str='auto',
+    out,  # the run folder
+    data,  # the validation part
+    device: str = 'auto',
 ):
     "Writes `validation.csv`, the answers on the validation speakers, by which calibration is fitted."
     table, _ = answer(out, data, device)
-    with atomic(Path(out)/'validation.csv') as tmp: table.to_csv(tmp, index=False)
+    with atomic(Path(out) / 'validation.csv') as tmp:
+        table.to_csv(tmp, index=False)
+
 
 def evaluate(
-    out, # the run folder
-    data, # the test part: `dataset.ClipData`
-    device:str='auto',
-    to=None, # the folder of what is written; None: the run folder
-    batch_size:int=None, # None: as in training's validation
-    **options, # override those of the run, see `loop.load_run`
-)->dict: # as of `judge`, and the `setting`: `inductive` or `transductive`
+    out,  # the run folder
+    data,  # the test part: `dataset.ClipData`
+    device: str = 'auto',
+    to=None,  # the folder of what is written; None: the run folder
+    batch_size: int = None,  # None: as in training's validation
+    **options,  # override those of the run, see `loop.load_run`
+) -> dict:  # as of `judge`, and the `setting`: `inductive` or `transductive`
     "Tests the best epoch of a run; writes `predictions.csv`, `performance.yaml` and `conf_matrix.png`."
-    table, made = answer(out, data, device, batch_size, **options); out, classes, truth = Path(to or out), made['classes'], data.labels
+    table, made = answer(out, data, device, batch_size, **options)
+    out, classes, truth = Path(to or out), made['classes'], data.labels
     guess = table.prediction.map(classes.index).to_numpy()
     m = judge(truth, guess, data.rows.speaker, classes) | {'setting': made['setting']}
-    with atomic(out/'predictions.csv') as tmp: table.to_csv(tmp, index=False)
-    fig = plot_confusion(confusion_matrix(truth, guess, labels=range(len(classes))), classes, f"{made['split']['test_corpus']} ({made['setting']})")
-    with atomic(out/'conf_matrix.png') as tmp: fig.savefig(tmp)
+    with atomic(out / 'predictions.csv') as tmp:
+        table.to_csv(tmp, index=False)
+    fig = plot_confusion(
+        confusion_matrix(truth, guess, labels=range(len(classes))),
+        classes,
+        f"{made['split']['test_corpus']} ({made['setting']})",
+    )
+    with atomic(out / 'conf_matrix.png') as tmp:
+        fig.savefig(tmp)
     plt.close(fig)
-    write_text(out/'performance.yaml', yaml.safe_dump(m))
+    write_text(out / 'performance.yaml', yaml.safe_dump(m))
     return m

@@ -10,213 +10,396 @@ __all__ = ['READ', 'TARGETS', 'representations', 'held_out', 'shuffled', 'linear
 from dataclasses import replace
 from pathlib import Path
 
-import matplotlib.pyplot as plt, numpy as np, pandas as pd
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 
-from ..models.cct import SequencePool, attention_maps, pooling_map
 from ..core import ConfigError, choose, make_rng
-from ..training.dataset import ClipData, batches
 from .embeddings import FEWEST, probe
 from .metrics import bootstrap_uar, metrics
+from ..models.cct import SequencePool, attention_maps, pooling_map
+from ..training.dataset import ClipData, batches
 from ..training.loop import load_run, model_input, predict_logits
 
 # %% ../../nbs/evaluation/50_probes.ipynb #4e70c760
-READ = { # name → layer, and what is taken of its input and output
+READ = {  # name → layer, and what is taken of its input and output
     'picture': ('tokenizer', lambda x, y: y.mean(1)),
     'emotion token': ('classifier.blocks_scnd_level', lambda x, y: x[:, 0]),
-    'representation': ('classifier.fc', lambda x, y: x)}
+    'representation': ('classifier.fc', lambda x, y: x),
+}
+
 
 def representations(
-    model, # a CCT, with or without speaker
-    data, # `dataset.ClipData`
-    config, # the run's `config.Config`
+    model,  # a CCT, with or without speaker
+    data,  # `dataset.ClipData`
+    config,  # the run's `config.Config`
     device='cpu',
-)->dict: # name → float32 [clips, width], in the order of the rows: `speaker vector`, then those of `READ` that the model has
+) -> dict:  # name → float32 [clips, width], in the order of the rows: `speaker vector`, then those of `READ` that the model has
     "What a model has of each clip before the speaker joins and after."
     seen, layers = {}, dict(model.named_modules())
-    def note(name, taken): return lambda _, inputs, output: seen.setdefault(name, []).append(taken(inputs[0], output).float().cpu().numpy())
-    hooks = [layers[layer].register_forward_hook(note(name, taken)) for name, (layer, taken) in READ.items() if layer in layers]
-    try: predict_logits(model, data, config, device)
+
+    def note(name, taken):
+        return lambda _, inputs, output: seen.setdefault(name, []).append(
+            taken(inputs[0], output).float().cpu().numpy()
+        )
+
+    hooks = [
+        layers[layer].register_forward_hook(note(name, taken))
+        for name, (layer, taken) in READ.items()
+        if layer in layers
+    ]
+    try:
+        predict_logits(model, data, config, device)
     finally:
-        for h in hooks: h.remove()
+        for h in hooks:
+            h.remove()
     speaker = {'speaker vector': data.speaker.astype(np.float32)} if model.takes_speaker else {}
     return speaker | {name: np.concatenate(seen[name]) for name in READ if name in seen}
 
 # %% ../../nbs/evaluation/50_probes.ipynb #9f73ee42
 TARGETS = ('emotion', 'speaker', 'corpus', 'gender')
 
+
 def held_out(
-    rows:pd.DataFrame, # `speaker`, `sentence` if known
-    target:str, # one of `TARGETS`
-)->tuple: # `speakers`, `sentences` or `clips`, and the group of each row
+    rows: pd.DataFrame,  # `speaker`, `sentence` if known
+    target: str,  # one of `TARGETS`
+) -> tuple:  # `speakers`, `sentences` or `clips`, and the group of each row
     "What a probe's folds keep together."
-    if target != 'speaker': return 'speakers', rows.speaker
-    told = 'sentence' in rows and rows.sentence.notna().all() and rows.groupby('speaker').sentence.nunique().min() > 1
-    if told: return 'sentences', rows.sentence
+    if target != 'speaker':
+        return 'speakers', rows.speaker
+    told = (
+        'sentence' in rows
+        and rows.sentence.notna().all()
+        and rows.groupby('speaker').sentence.nunique().min() > 1
+    )
+    if told:
+        return 'sentences', rows.sentence
     return 'clips', pd.Series(np.arange(len(rows)), rows.index)
 
+
 def shuffled(
-    labels:pd.Series,
-    speakers:pd.Series,
-    target:str, # one of `TARGETS`
-    seed:int=0,
-)->pd.Series: # the same labels on other rows
+    labels: pd.Series,
+    speakers: pd.Series,
+    target: str,  # one of `TARGETS`
+    seed: int = 0,
+) -> pd.Series:  # the same labels on other rows
     "Labels that mean nothing but are as many, and as alike within a speaker, as the true ones."
     rng = make_rng(seed, 'shuffled', target)
-    if target == 'speaker': return pd.Series(rng.permutation(labels), labels.index)
+    if target == 'speaker':
+        return pd.Series(rng.permutation(labels), labels.index)
     of = labels.groupby(speakers)
-    if of.nunique().max() > 1: return of.transform(rng.permutation)
+    if of.nunique().max() > 1:
+        return of.transform(rng.permutation)
     return speakers.map(dict(zip(of.first().index, rng.permutation(of.first()))))
 
 # %% ../../nbs/evaluation/50_probes.ipynb #0ee3e6e5
 def linear_probes(
-    reps:dict, # name → float [clips, width], of `representations`
-    rows:pd.DataFrame, # the same clips: `speaker`, and the targets; the emotion is `label`, the class of the task, where there is one
+    reps: dict,  # name → float [clips, width], of `representations`
+    rows: pd.DataFrame,  # the same clips: `speaker`, and the targets; the emotion is `label`, the class of the task, where there is one
     targets=TARGETS,
-    folds:int=5, # at most; fewer if a class has fewer speakers (sentences, clips)
-    seed:int=0,
-)->pd.DataFrame: # representation, target, uar, low, high, floor (chance), shuffled: percent; n, speakers, folds, held (out)
+    folds: int = 5,  # at most; fewer if a class has fewer speakers (sentences, clips)
+    seed: int = 0,
+) -> pd.DataFrame:  # representation, target, uar, low, high, floor (chance), shuffled: percent; n, speakers, folds, held (out)
     "What a linear classifier reads off each representation. A target with one class, or a class that cannot be held out, is left out with a line."
     found = []
     for name, x in reps.items():
-        if len(x) != len(rows): raise ConfigError('representations and rows are of other clips', value=f'{name}: {len(x)}, rows: {len(rows)}')
+        if len(x) != len(rows):
+            raise ConfigError(
+                'representations and rows are of other clips',
+                value=f'{name}: {len(x)}, rows: {len(rows)}',
+            )
     for target in targets:
-        choose(target, TARGETS, 'target'); labels = rows['label' if target == 'emotion' and 'label' in rows else target]
-        known = labels.notna().to_numpy(); y, who = labels[known].astype(str), rows.speaker[known]
-        unit, groups = held_out(rows[known], target); per_class = groups.groupby(y).nunique(); unseen = unit != 'clips'
+        choose(target, TARGETS, 'target')
+        labels = rows['label' if target == 'emotion' and 'label' in rows else target]
+        known = labels.notna().to_numpy()
+        y, who = labels[known].astype(str), rows.speaker[known]
+        unit, groups = held_out(rows[known], target)
+        per_class = groups.groupby(y).nunique()
+        unseen = unit != 'clips'
         if len(per_class) < 2 or per_class.min() < 2:
-            print(f'{target}: not asked, ' + (f'{per_class.idxmin()} has one of the {unit} only' if len(per_class) > 1 else 'there is one class only'))
+            print(
+                f'{target}: not asked, '
+                + (
+                    f'{per_class.idxmin()} has one of the {unit} only'
+                    if len(per_class) > 1
+                    else 'there is one class only'
+                )
+            )
             continue
-        k = min(folds, int(per_class.min())); ask = lambda x, y: probe(x[known], y, groups if unseen else who, unseen, k, seed)
+        k = min(folds, int(per_class.min()))
+
+        def ask(x, y):
+            return probe(x[known], y, groups if unseen else who, unseen, k, seed)
+
         for name, x in reps.items():
             f, control = ask(x, y), ask(x, shuffled(y, who, target, seed))
-            found.append({'representation': name, 'target': target, 'uar': f['value'], 'low': f['low'], 'high': f['high'], 'floor': f['chance'],
-                          'shuffled': control['value'], 'n': f['n'], 'speakers': who.nunique(), 'folds': k, 'held': unit})
-    return pd.DataFrame(found, columns=['representation', 'target', 'uar', 'low', 'high', 'floor', 'shuffled', 'n', 'speakers', 'folds', 'held'])
+            found.append(
+                {
+                    'representation': name,
+                    'target': target,
+                    'uar': f['value'],
+                    'low': f['low'],
+                    'high': f['high'],
+                    'floor': f['chance'],
+                    'shuffled': control['value'],
+                    'n': f['n'],
+                    'speakers': who.nunique(),
+                    'folds': k,
+                    'held': unit,
+                }
+            )
+    return pd.DataFrame(
+        found,
+        columns=[
+            'representation',
+            'target',
+            'uar',
+            'low',
+            'high',
+            'floor',
+            'shuffled',
+            'n',
+            'speakers',
+            'folds',
+            'held',
+        ],
+    )
 
 # %% ../../nbs/evaluation/50_probes.ipynb #598a05ae
 def clip_maps(
-    model, # a CCT, with or without speaker
-    *inputs, # of `loop.model_input`
-)->dict: # (kind, onto) → weights, and what would be even; float [clips, grid height, grid width] onto `picture`, [clips] onto the `speaker` or `class` token
+    model,  # a CCT, with or without speaker
+    *inputs,  # of `loop.model_input`
+) -> dict:  # (kind, onto) → weights, and what would be even; float [clips, grid height, grid width] onto `picture`, [clips] onto the `speaker` or `class` token
     "The weights of each clip: kinds `attention`, `pooling` if the model pools, and `fusion` at a second level."
-    maps, found, n = [m.mean(1) for m in attention_maps(model, *inputs)], {}, model.grid[0]*model.grid[1]
+    maps, found, n = (
+        [m.mean(1) for m in attention_maps(model, *inputs)],
+        {},
+        model.grid[0] * model.grid[1],
+    )
     if hasattr(model.classifier, 'blocks_scnd_level'):
-        *maps, last = maps; found['fusion', 'speaker'] = last[:, 0, 1], 1/last.shape[-1]
-    looked = sum(m.mean(1) for m in maps)/len(maps); even, first = 1/looked.shape[1], 'speaker' if model.takes_speaker else 'class'
+        *maps, last = maps
+        found['fusion', 'speaker'] = last[:, 0, 1], 1 / last.shape[-1]
+    looked = sum(m.mean(1) for m in maps) / len(maps)
+    even, first = 1 / looked.shape[1], 'speaker' if model.takes_speaker else 'class'
     found['attention', 'picture'] = looked[:, -n:].unflatten(1, model.grid), even
-    if looked.shape[1] > n: found['attention', first] = looked[:, 0], even
+    if looked.shape[1] > n:
+        found['attention', first] = looked[:, 0], even
     if any(isinstance(m, SequencePool) for m in model.modules()):
         found['pooling', 'picture'] = pooled, _ = pooling_map(model, *inputs), even
-        if looked.shape[1] > n: found['pooling', first] = 1 - pooled.sum((1, 2)), even
+        if looked.shape[1] > n:
+            found['pooling', first] = 1 - pooled.sum((1, 2)), even
     return found
 
+
 def attention_profile(
-    model, # a CCT, with or without speaker
-    data, # `dataset.ClipData`
-    config, # the run's `config.Config`
+    model,  # a CCT, with or without speaker
+    data,  # `dataset.ClipData`
+    config,  # the run's `config.Config`
     device='cpu',
-)->pd.DataFrame: # kind, onto, class (of the clips), row (0: the highest frequencies), column (0: the beginning), weight, even, n (clips)
+) -> pd.DataFrame:  # kind, onto, class (of the clips), row (0: the highest frequencies), column (0: the beginning), weight, even, n (clips)
     "The maps of `clip_maps`, averaged over the clips of each class; off the picture `row` and `column` are empty."
     seen, even = {}, {}
-    for batch in batches(data, 16): # every layer's attention is in memory at once
+    for batch in batches(data, 16):  # every layer's attention is in memory at once
         for key, (m, e) in clip_maps(model, *model_input(batch, model, config, device)[0]).items():
-            seen.setdefault(key, []).append(m.cpu().numpy()); even[key] = e
+            seen.setdefault(key, []).append(m.cpu().numpy())
+            even[key] = e
     found, classes = [], data.rows.label.to_numpy()
     for (kind, onto), m in seen.items():
         m = np.concatenate(m)
         for c in sorted(set(classes)):
-            mean = m[classes == c].mean(0); row, column = np.indices(mean.shape).reshape(2, -1) if mean.ndim else (pd.NA, pd.NA)
-            found.append(pd.DataFrame({'kind': kind, 'onto': onto, 'class': c, 'row': row, 'column': column, 'weight': mean.ravel(),
-                                       'even': even[kind, onto], 'n': (classes == c).sum()}))
-    return pd.concat(found, ignore_index=True).astype({'row': 'Int64', 'column': 'Int64', 'weight': float})
+            mean = m[classes == c].mean(0)
+            row, column = np.indices(mean.shape).reshape(2, -1) if mean.ndim else (pd.NA, pd.NA)
+            found.append(
+                pd.DataFrame(
+                    {
+                        'kind': kind,
+                        'onto': onto,
+                        'class': c,
+                        'row': row,
+                        'column': column,
+                        'weight': mean.ravel(),
+                        'even': even[kind, onto],
+                        'n': (classes == c).sum(),
+                    }
+                )
+            )
+    return pd.concat(found, ignore_index=True).astype(
+        {'row': 'Int64', 'column': 'Int64', 'weight': float}
+    )
 
 # %% ../../nbs/evaluation/50_probes.ipynb #cccccecd
 def maps_of(
-    profile:pd.DataFrame, # of `attention_profile`; of several runs: their mean
-    kind:str='pooling', # or `attention`
-)->dict: # class → float [grid height, grid width]
+    profile: pd.DataFrame,  # of `attention_profile`; of several runs: their mean
+    kind: str = 'pooling',  # or `attention`
+) -> dict:  # class → float [grid height, grid width]
     "The maps in a table; none if the kind does not occur."
     p = profile[(profile.kind == kind) & (profile.onto == 'picture')]
-    return {c: g.pivot_table(index='row', columns='column', values='weight').to_numpy(float) for c, g in p.groupby('class')}
+    return {
+        c: g.pivot_table(index='row', columns='column', values='weight').to_numpy(float)
+        for c, g in p.groupby('class')
+    }
+
 
 def plot_maps(
-    picture, # uint8 or float [H, W(, 3)], high frequencies at the top, such as `spectrogram.picture`; None: the maps alone
-    maps:dict, # title → float [grid height, grid width]
-    alone:bool=False, # the spectrogram also by itself, before them
+    picture,  # uint8 or float [H, W(, 3)], high frequencies at the top, such as `spectrogram.picture`; None: the maps alone
+    maps: dict,  # title → float [grid height, grid width]
+    alone: bool = False,  # the spectrogram also by itself, before them
 ):
     "Maps over a spectrogram; returns the figure."
-    panels = len(maps) + alone; fig, axes = plt.subplots(1, panels, figsize=(1.75*panels + .9, 2.1), squeeze=False, dpi=70, layout='constrained')
-    relative = {title: m/m.mean() for title, m in maps.items()}; low, high = (f([f(m) for m in relative.values()]) for f in (np.min, np.max))
-    for ax, (title, m) in zip(axes[0], [('spectrogram', None)]*alone + [*relative.items()]):
-        if picture is not None: ax.imshow(picture if np.ndim(picture) == 2 else np.mean(picture, 2), cmap='gray', extent=(0, 1, 0, 1), aspect='auto')
-        over = {} if picture is None else dict(alpha=.55, interpolation='bilinear')
-        if m is not None: image = ax.imshow(m, cmap='inferno', vmin=low, vmax=high, extent=(0, 1, 0, 1), aspect='auto', **over)
-        ax.set(xticks=[], yticks=[], title=title, xlabel='time →'); ax.title.set_fontsize(9); ax.xaxis.label.set_fontsize(8)
+    panels = len(maps) + alone
+    fig, axes = plt.subplots(
+        1, panels, figsize=(1.75 * panels + 0.9, 2.1), squeeze=False, dpi=70, layout='constrained'
+    )
+    relative = {title: m / m.mean() for title, m in maps.items()}
+    low, high = (f([f(m) for m in relative.values()]) for f in (np.min, np.max))
+    for ax, (title, m) in zip(axes[0], [('spectrogram', None)] * alone + [*relative.items()]):
+        if picture is not None:
+            ax.imshow(
+                picture if np.ndim(picture) == 2 else np.mean(picture, 2),
+                cmap='gray',
+                extent=(0, 1, 0, 1),
+                aspect='auto',
+            )
+        over = {} if picture is None else dict(alpha=0.55, interpolation='bilinear')
+        if m is not None:
+            image = ax.imshow(
+                m, cmap='inferno', vmin=low, vmax=high, extent=(0, 1, 0, 1), aspect='auto', **over
+            )
+        ax.set(xticks=[], yticks=[], title=title, xlabel='time →')
+        ax.title.set_fontsize(9)
+        ax.xaxis.label.set_fontsize(8)
     axes[0][0].set_ylabel('frequency →', fontsize=8)
-    fig.colorbar(image, ax=axes[0], label='times the average', shrink=.9); return fig
+    fig.colorbar(image, ax=axes[0], label='times the average', shrink=0.9)
+    return fig
 
 # %% ../../nbs/evaluation/50_probes.ipynb #63870a39
 def groups_of(
-    predictions:pd.DataFrame, # of `metrics.predictions`
-    by:str, # a column, such as `gender`, `corpus`, `seconds`
-    bins=4, # of `seconds`: how many, of about equally many clips; or the durations between them
-)->dict: # name → its rows, in order; rows of no known group are in none
+    predictions: pd.DataFrame,  # of `metrics.predictions`
+    by: str,  # a column, such as `gender`, `corpus`, `seconds`
+    bins=4,  # of `seconds`: how many, of about equally many clips; or the durations between them
+) -> dict:  # name → its rows, in order; rows of no known group are in none
     "The clips of each group; raises `ConfigError` for a column that is not there."
-    p = predictions; choose(by, p.columns, 'column')
-    if by != 'seconds': return dict(iter(p.groupby(by)))
-    between = np.quantile(p.seconds, np.linspace(0, 1, bins + 1)[1:-1]) if isinstance(bins, int) else bins
-    return {f'{g.seconds.min():.2f}–{g.seconds.max():.2f} s': g for _, g in p.groupby(np.searchsorted(between, p.seconds))}
+    p = predictions
+    choose(by, p.columns, 'column')
+    if by != 'seconds':
+        return dict(iter(p.groupby(by)))
+    between = (
+        np.quantile(p.seconds, np.linspace(0, 1, bins + 1)[1:-1]) if isinstance(bins, int) else bins
+    )
+    return {
+        f'{g.seconds.min():.2f}–{g.seconds.max():.2f} s': g
+        for _, g in p.groupby(np.searchsorted(between, p.seconds))
+    }
+
 
 def _recall(p, classes):
     "UAR over the classes that occur, with its interval."
-    truth, guess = (p[c].map(classes.index).to_numpy() for c in ('truth', 'prediction')); speakers = p.speaker.nunique()
-    low, high = bootstrap_uar(truth, guess, p.speaker, len(classes)) if speakers >= FEWEST else (np.nan, np.nan)
-    return {'recall': metrics(truth, guess, classes)['uar'], 'low': low, 'high': high, 'n': len(p), 'speakers': speakers}
+    truth, guess = (p[c].map(classes.index).to_numpy() for c in ('truth', 'prediction'))
+    speakers = p.speaker.nunique()
+    low, high = (
+        bootstrap_uar(truth, guess, p.speaker, len(classes))
+        if speakers >= FEWEST
+        else (np.nan, np.nan)
+    )
+    return {
+        'recall': metrics(truth, guess, classes)['uar'],
+        'low': low,
+        'high': high,
+        'n': len(p),
+        'speakers': speakers,
+    }
+
 
 def recall_by(
-    predictions:pd.DataFrame, # of `metrics.predictions`
-    by:str='gender', # a column, such as `gender`, `corpus`, `seconds`
-    bins=4, # of `seconds`, as of `groups_of`
-)->pd.DataFrame: # by, group, class (`UAR`: the mean of those that occur), recall, low, high (percent), n, speakers
+    predictions: pd.DataFrame,  # of `metrics.predictions`
+    by: str = 'gender',  # a column, such as `gender`, `corpus`, `seconds`
+    bins=4,  # of `seconds`, as of `groups_of`
+) -> pd.DataFrame:  # by, group, class (`UAR`: the mean of those that occur), recall, low, high (percent), n, speakers
     "How well each class of each group is recognised."
-    classes = [c[2:] for c in predictions if c.startswith('p_')]; found = []
+    classes = [c[2:] for c in predictions if c.startswith('p_')]
+    found = []
     for group, g in groups_of(predictions, by, bins).items():
         parts = {'UAR': g} | {c: g[g.truth == c] for c in classes if (g.truth == c).any()}
-        found += [{'by': by, 'group': group, 'class': c, **_recall(p, classes)} for c, p in parts.items()]
-    return pd.DataFrame(found, columns=['by', 'group', 'class', 'recall', 'low', 'high', 'n', 'speakers'])
+        found += [
+            {'by': by, 'group': group, 'class': c, **_recall(p, classes)} for c, p in parts.items()
+        ]
+    return pd.DataFrame(
+        found, columns=['by', 'group', 'class', 'recall', 'low', 'high', 'n', 'speakers']
+    )
+
 
 def confusion_by(
-    predictions:pd.DataFrame, # of `metrics.predictions`
-    by:str='gender', # a column
-)->pd.DataFrame: # by, group, truth, prediction, n (clips)
+    predictions: pd.DataFrame,  # of `metrics.predictions`
+    by: str = 'gender',  # a column
+) -> pd.DataFrame:  # by, group, truth, prediction, n (clips)
     "How often each class of each group was taken for each."
-    classes = [c[2:] for c in predictions if c.startswith('p_')]; pairs = pd.MultiIndex.from_product([classes]*2, names=['truth', 'prediction'])
-    def counts(g): return g.groupby(['truth', 'prediction']).size().reindex(pairs, fill_value=0).rename('n').reset_index()
-    found = [counts(g).assign(by=by, group=group) for group, g in groups_of(predictions, by).items()]
+    classes = [c[2:] for c in predictions if c.startswith('p_')]
+    pairs = pd.MultiIndex.from_product([classes] * 2, names=['truth', 'prediction'])
+
+    def counts(g):
+        return (
+            g.groupby(['truth', 'prediction'])
+            .size()
+            .reindex(pairs, fill_value=0)
+            .rename('n')
+            .reset_index()
+        )
+
+    found = [
+        counts(g).assign(by=by, group=group) for group, g in groups_of(predictions, by).items()
+    ]
     return pd.concat(found, ignore_index=True)[['by', 'group', 'truth', 'prediction', 'n']]
 
 # %% ../../nbs/evaluation/50_probes.ipynb #7567cbe7
-def originals(data:ClipData)->ClipData:
+def originals(data: ClipData) -> ClipData:
     "A part without its altered copies."
     keep = np.flatnonzero(data.rows.augmentation == '')
-    return replace(data, rows=data.rows.iloc[keep].reset_index(drop=True), keys=[data.keys[i] for i in keep], speaker=data.speaker[keep], labels=data.labels[keep])
+    return replace(
+        data,
+        rows=data.rows.iloc[keep].reset_index(drop=True),
+        keys=[data.keys[i] for i in keep],
+        speaker=data.speaker[keep],
+        labels=data.labels[keep],
+    )
+
 
 def run_tables(
-    folder, # of a run that was evaluated
-    parts:dict, # of `dataset.prepare`, as the run had them
+    folder,  # of a run that was evaluated
+    parts: dict,  # of `dataset.prepare`, as the run had them
     device='cpu',
-)->dict: # `probes`, `attention`, `groups`, `confusions` → tables, with system, setting, test_corpus, seed, synthetic in front
+) -> dict:  # `probes`, `attention`, `groups`, `confusions` → tables, with system, setting, test_corpus, seed, synthetic in front
     "What a run has learnt: `linear_probes`, `attention_profile`, `recall_by` gender, duration and corpus, `confusion_by` gender and corpus."
-    model, config, _, made = load_run(folder, device); p, test, seed = pd.read_csv(Path(folder)/'predictions.csv'), parts['test'], made['split']['seed']
-    asked = {part: originals(d) for part, d in parts.items()}; rows = pd.concat([d.rows for d in asked.values()], ignore_index=True)
+    model, config, _, made = load_run(folder, device)
+    p, test, seed = (
+        pd.read_csv(Path(folder) / 'predictions.csv'),
+        parts['test'],
+        made['split']['seed'],
+    )
+    asked = {part: originals(d) for part, d in parts.items()}
+    rows = pd.concat([d.rows for d in asked.values()], ignore_index=True)
     known = {part: representations(model, d, config, device) for part, d in asked.items()}
     joined = {name: np.concatenate([k[name] for k in known.values()]) for name in known['test']}
     own = [t for t in TARGETS if t != 'corpus' and (t != 'gender' or 'gender' in rows)]
     grouped = [by for by in ('gender', 'corpus', 'seconds') if by in p and p[by].notna().any()]
-    tables = {'probes': pd.concat([linear_probes(known['test'], test.rows, own, seed=seed), linear_probes(joined, rows, ['corpus'], seed=seed)]),
-              'attention': attention_profile(model, test, config, device),
-              'groups': pd.concat([recall_by(p, by) for by in grouped]), 'confusions': pd.concat([confusion_by(p, by) for by in grouped if by != 'seconds'])}
-    which = {'system': made.get('system', made['model']), 'setting': made['setting'],
-             'test_corpus': made['split']['test_corpus'], 'seed': seed,
-             'synthetic': bool(test.rows.synthetic.any()) if 'synthetic' in test.rows else False}
-    return {name: pd.concat([pd.DataFrame(which, t.index), t.round(6)], axis=1).reset_index(drop=True) for name, t in tables.items()}
+    tables = {
+        'probes': pd.concat(
+            [
+                linear_probes(known['test'], test.rows, own, seed=seed),
+                linear_probes(joined, rows, ['corpus'], seed=seed),
+            ]
+        ),
+        'attention': attention_profile(model, test, config, device),
+        'groups': pd.concat([recall_by(p, by) for by in grouped]),
+        'confusions': pd.concat([confusion_by(p, by) for by in grouped if by != 'seconds']),
+    }
+    which = {
+        'system': made.get('system', made['model']),
+        'setting': made['setting'],
+        'test_corpus': made['split']['test_corpus'],
+        'seed': seed,
+        'synthetic': bool(test.rows.synthetic.any()) if 'synthetic' in test.rows else False,
+    }
+    return {
+        name: pd.concat([pd.DataFrame(which, t.index), t.round(6)], axis=1).reset_index(drop=True)
+        for name, t in tables.items()
+    }

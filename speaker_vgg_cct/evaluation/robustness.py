@@ -9,14 +9,17 @@ __all__ = ['NO_SPEECH', 'LEVELS', 'DETECTORS', 'same_speech', 'invariance', 'inv
 # %% ../../nbs/evaluation/60_robustness.ipynb #3ac4f613
 import io
 
-import numpy as np, pandas as pd, soundfile as sf, soxr
+import numpy as np
+import pandas as pd
+import soundfile as sf
+import soxr
 from tqdm import tqdm
 
-from ..data.audio import SAMPLE_RATE, load_audio
 from ..core import AudioError, ConfigError, make_rng
-from ..features.vad import SHORTEST_SPEECH, speech_seconds
-from ..encoders.voice import VAD_FRAME, voiced
+from ..data.audio import SAMPLE_RATE, load_audio
 from ..data.waveform import prepare_waveform
+from ..encoders.voice import VAD_FRAME, voiced
+from ..features.vad import SHORTEST_SPEECH, speech_seconds
 
 # %% ../../nbs/evaluation/60_robustness.ipynb #26ad1609
 def _file(y, rate, format, subtype, **options):
@@ -25,46 +28,82 @@ def _file(y, rate, format, subtype, **options):
     file.seek(0)
     return file, None
 
+
 def same_speech(
-    y:np.ndarray, # float32 [samples], 16 kHz, peak at most 0.9
-)->dict: # form → (group, source, rate in Hz of an array)
+    y: np.ndarray,  # float32 [samples], 16 kHz, peak at most 0.9
+) -> dict:  # form → (group, source, rate in Hz of an array)
     "A clip in 22 forms that sound alike, for `Recognizer.each`."
-    def copy(rate): return soxr.resample(y, SAMPLE_RATE, rate, quality='VHQ').clip(-1, 1)
-    wav = {f'WAV {s}': _file(y, SAMPLE_RATE, 'WAV', s) for s in ('PCM_16', 'PCM_24', 'PCM_32', 'FLOAT')}
-    exact = {f'gain {g}': (np.float32(g)*y, SAMPLE_RATE) for g in (.03, .1, .3, .7)}
-    exact |= {f'offset {o:+}': (y + np.float32(o), SAMPLE_RATE) for o in (.05, -.05)}
-    exact |= wav | {'FLAC': _file(y, SAMPLE_RATE, 'FLAC', 'PCM_16'), 'CAF': _file(y, SAMPLE_RATE, 'CAF', 'PCM_16'),
-                    'AIFF': _file(y, SAMPLE_RATE, 'AIFF', 'PCM_24'),
-                    'stereo': _file(np.stack([y, y], 1), SAMPLE_RATE, 'WAV', 'PCM_16')}
-    lossy = {'WAV 8 bit': _file(y, SAMPLE_RATE, 'WAV', 'PCM_U8'), 'WAV µ-law': _file(y, SAMPLE_RATE, 'WAV', 'ULAW'),
-             'Ogg Vorbis': _file(y, SAMPLE_RATE, 'OGG', 'VORBIS', compression_level=0), # the best that there is
-             'Ogg Opus': _file(y, SAMPLE_RATE, 'OGG', 'OPUS', compression_level=.5),
-             'MP3': _file(y, SAMPLE_RATE, 'MP3', 'MPEG_LAYER_III', bitrate_mode='CONSTANT', compression_level=.2)}
-    lossy |= {f'{rate/1000:g} kHz': _file(copy(rate), rate, 'WAV', 'PCM_16') for rate in (44100, 48000)}
-    silence = {'silence around': (np.pad(y, SAMPLE_RATE//2), SAMPLE_RATE)}
+
+    def copy(rate):
+        return soxr.resample(y, SAMPLE_RATE, rate, quality='VHQ').clip(-1, 1)
+
+    wav = {
+        f'WAV {s}': _file(y, SAMPLE_RATE, 'WAV', s) for s in ('PCM_16', 'PCM_24', 'PCM_32', 'FLOAT')
+    }
+    exact = {f'gain {g}': (np.float32(g) * y, SAMPLE_RATE) for g in (0.03, 0.1, 0.3, 0.7)}
+    exact |= {f'offset {o:+}': (y + np.float32(o), SAMPLE_RATE) for o in (0.05, -0.05)}
+    exact |= wav | {
+        'FLAC': _file(y, SAMPLE_RATE, 'FLAC', 'PCM_16'),
+        'CAF': _file(y, SAMPLE_RATE, 'CAF', 'PCM_16'),
+        'AIFF': _file(y, SAMPLE_RATE, 'AIFF', 'PCM_24'),
+        'stereo': _file(np.stack([y, y], 1), SAMPLE_RATE, 'WAV', 'PCM_16'),
+    }
+    lossy = {
+        'WAV 8 bit': _file(y, SAMPLE_RATE, 'WAV', 'PCM_U8'),
+        'WAV µ-law': _file(y, SAMPLE_RATE, 'WAV', 'ULAW'),
+        'Ogg Vorbis': _file(
+            y, SAMPLE_RATE, 'OGG', 'VORBIS', compression_level=0
+        ),  # the best that there is
+        'Ogg Opus': _file(y, SAMPLE_RATE, 'OGG', 'OPUS', compression_level=0.5),
+        'MP3': _file(
+            y, SAMPLE_RATE, 'MP3', 'MPEG_LAYER_III', bitrate_mode='CONSTANT', compression_level=0.2
+        ),
+    }
+    lossy |= {
+        f'{rate / 1000:g} kHz': _file(copy(rate), rate, 'WAV', 'PCM_16') for rate in (44100, 48000)
+    }
+    silence = {'silence around': (np.pad(y, SAMPLE_RATE // 2), SAMPLE_RATE)}
     groups = {'exact': exact, 'lossy': lossy, 'silence': silence}
-    return {form: (group, *source) for group, forms in groups.items() for form, source in forms.items()}
+    return {
+        form: (group, *source) for group, forms in groups.items() for form, source in forms.items()
+    }
 
 # %% ../../nbs/evaluation/60_robustness.ipynb #6b938565
-def _probabilities(answer, classes): # `nan` where the clip was refused
-    if isinstance(answer, AudioError): return np.full(len(classes), np.nan)
+def _probabilities(answer, classes):  # `nan` where the clip was refused
+    if isinstance(answer, AudioError):
+        return np.full(len(classes), np.nan)
     return np.array([answer.probabilities[c] for c in classes])
 
+
 def invariance(
-    recognizer, # of `recognizer.Recognizer`
-    files, # of clips
-)->pd.DataFrame: # a row a clip and form: file, form, group, answered, unchanged, change (the largest of a probability)
+    recognizer,  # of `recognizer.Recognizer`
+    files,  # of clips
+) -> pd.DataFrame:  # a row a clip and form: file, form, group, answered, unchanged, change (the largest of a probability)
     "How answers to clips change with their form; clips that are refused as they are come with `answered` False."
     clips, alone, rows = [load_audio(f) for f in files], [], []
-    scale = [min(1, .9/max(np.abs(y).max(), 1e-9))*2**15 for y in clips]
-    clips = [(np.round(s*y)/2**15).astype(np.float32) for s, y in zip(scale, clips)] # what 16 bits can hold
-    def ask(sources, rate, batch=1): return list(recognizer.each(sources, rate, batch))
+    scale = [min(1, 0.9 / max(np.abs(y).max(), 1e-9)) * 2**15 for y in clips]
+    clips = [
+        (np.round(s * y) / 2**15).astype(np.float32) for s, y in zip(scale, clips)
+    ]  # what 16 bits can hold
+
+    def ask(sources, rate, batch=1):
+        return list(recognizer.each(sources, rate, batch))
+
     def row(file, form, group, before, after):
         p, q = (_probabilities(a, recognizer.classes) for a in (before, after))
         both = np.isfinite(p).all() and np.isfinite(q).all()
-        same = bool(np.isfinite(p).all() == np.isfinite(q).all()) and (not both or p.argmax() == q.argmax())
-        return dict(file=str(file), form=form, group=group, answered=bool(np.isfinite(p).all()), unchanged=bool(same),
-                    change=float(np.abs(p - q).max()) if both else np.nan)
+        same = bool(np.isfinite(p).all() == np.isfinite(q).all()) and (
+            not both or p.argmax() == q.argmax()
+        )
+        return dict(
+            file=str(file),
+            form=form,
+            group=group,
+            answered=bool(np.isfinite(p).all()),
+            unchanged=bool(same),
+            change=float(np.abs(p - q).max()) if both else np.nan,
+        )
+
     for f, y in zip(tqdm(files, desc='forms', unit='clip'), clips):
         before = ask([y], SAMPLE_RATE)[0]
         alone.append(before)
@@ -74,111 +113,179 @@ def invariance(
     rows += [row(f, 'batch', 'exact', a, b) for f, a, b in zip(files, alone, together)]
     return pd.DataFrame(rows)
 
+
 def invariance_table(
-    rows:pd.DataFrame, # of `invariance`, of one model or several with more columns
-    by=('form', 'group'), # columns
-)->pd.DataFrame: # a row a form: n, unchanged (percent), change_p99, change_max
+    rows: pd.DataFrame,  # of `invariance`, of one model or several with more columns
+    by=('form', 'group'),  # columns
+) -> pd.DataFrame:  # a row a form: n, unchanged (percent), change_p99, change_max
     "Share of unchanged answers, and how much the probabilities move."
     known = rows[rows.answered]
-    return known.groupby(list(by), sort=False).agg(
-        n=('unchanged', 'size'), unchanged=('unchanged', lambda u: 100*u.mean()),
-        change_p99=('change', lambda c: c.quantile(.99)), change_max=('change', 'max')).reset_index()
+    return (
+        known.groupby(list(by), sort=False)
+        .agg(
+            n=('unchanged', 'size'),
+            unchanged=('unchanged', lambda u: 100 * u.mean()),
+            change_p99=('change', lambda c: c.quantile(0.99)),
+            change_max=('change', 'max'),
+        )
+        .reset_index()
+    )
 
 # %% ../../nbs/evaluation/60_robustness.ipynb #421eaec8
-def _noise(slope): # power falls with frequency to this power
+def _noise(slope):  # power falls with frequency to this power
     def make(n, rng):
-        f = np.fft.rfftfreq(n, 1/SAMPLE_RATE)
-        return np.fft.irfft(np.fft.rfft(rng.standard_normal(n))*np.maximum(f, 20)**(-slope/2), n)
+        f = np.fft.rfftfreq(n, 1 / SAMPLE_RATE)
+        return np.fft.irfft(
+            np.fft.rfft(rng.standard_normal(n)) * np.maximum(f, 20) ** (-slope / 2), n
+        )
+
     return make
+
 
 def _tones(frequencies, harmonics=1):
     def make(n, rng):
-        t = np.arange(n)/SAMPLE_RATE
-        return sum(np.sin(2*np.pi*k*f*t + rng.uniform(0, 6))/k for f in frequencies for k in range(1, harmonics + 1))
+        t = np.arange(n) / SAMPLE_RATE
+        return sum(
+            np.sin(2 * np.pi * k * f * t + rng.uniform(0, 6)) / k
+            for f in frequencies
+            for k in range(1, harmonics + 1)
+        )
+
     return make
+
 
 def _clicks(n, rng):
     y = np.zeros(n)
-    for i in rng.integers(0, n - 50, max(1, n//8000)):
-        y[i:i + 40] += np.exp(-np.arange(40)/8)*rng.standard_normal(40)
+    for i in rng.integers(0, n - 50, max(1, n // 8000)):
+        y[i : i + 40] += np.exp(-np.arange(40) / 8) * rng.standard_normal(40)
     return y
 
-def _modulated(n, rng): # noise of the band of a telephone, four times a second, as syllables come
-    spectrum, f = np.fft.rfft(rng.standard_normal(n)), np.fft.rfftfreq(n, 1/SAMPLE_RATE)
-    band = np.fft.irfft(spectrum*((f > 300) & (f < 3400)), n)
-    return band*(1 + np.sin(2*np.pi*4*np.arange(n)/SAMPLE_RATE))
 
-def _melody(n, rng, vibrato=.01):
+def _modulated(n, rng):  # noise of the band of a telephone, four times a second, as syllables come
+    spectrum, f = np.fft.rfft(rng.standard_normal(n)), np.fft.rfftfreq(n, 1 / SAMPLE_RATE)
+    band = np.fft.irfft(spectrum * ((f > 300) & (f < 3400)), n)
+    return band * (1 + np.sin(2 * np.pi * 4 * np.arange(n) / SAMPLE_RATE))
+
+
+def _melody(n, rng, vibrato=0.01):
     y, i = np.zeros(n), 0
     while i < n:
-        m = min(int(SAMPLE_RATE*rng.choice([.2, .25, .4, .5])), n - i)
-        f, t = 220*2**(rng.choice([0, 2, 4, 5, 7, 9, 11, 12])/12), np.arange(m)/SAMPLE_RATE
-        phase = 2*np.pi*(f*t + vibrato*f/(12*np.pi)*np.sin(12*np.pi*t))
-        y[i:i + m] += np.minimum(1, 50*t)*np.exp(-3*t)*sum(np.sin(k*phase)/k for k in range(1, 8))
+        m = min(int(SAMPLE_RATE * rng.choice([0.2, 0.25, 0.4, 0.5])), n - i)
+        f, t = 220 * 2 ** (rng.choice([0, 2, 4, 5, 7, 9, 11, 12]) / 12), np.arange(m) / SAMPLE_RATE
+        phase = 2 * np.pi * (f * t + vibrato * f / (12 * np.pi) * np.sin(12 * np.pi * t))
+        y[i : i + m] += (
+            np.minimum(1, 50 * t) * np.exp(-3 * t) * sum(np.sin(k * phase) / k for k in range(1, 8))
+        )
         i += m
     return y
 
-def _music(n, rng): return _melody(n, rng) + .7*_melody(n, rng, 0) + .3*_tones((110, 165), 5)(n, rng) + .1*_clicks(n, rng)
 
-NO_SPEECH = {'white noise': _noise(0), 'pink noise': _noise(1), 'brown noise': _noise(2), 'syllabic noise': _modulated,
-             'mains hum': _tones((50,), 8), 'tone': _tones((440,)), 'chord': _tones((220, 277.2, 329.6), 6),
-             'buzz': _tones((120,), 30), 'clicks': _clicks, 'melody': _melody, 'music': _music,
-             'least significant bit': lambda n, rng: rng.integers(-1, 2, n)/32768}
+def _music(n, rng):
+    return (
+        _melody(n, rng)
+        + 0.7 * _melody(n, rng, 0)
+        + 0.3 * _tones((110, 165), 5)(n, rng)
+        + 0.1 * _clicks(n, rng)
+    )
+
+
+NO_SPEECH = {
+    'white noise': _noise(0),
+    'pink noise': _noise(1),
+    'brown noise': _noise(2),
+    'syllabic noise': _modulated,
+    'mains hum': _tones((50,), 8),
+    'tone': _tones((440,)),
+    'chord': _tones((220, 277.2, 329.6), 6),
+    'buzz': _tones((120,), 30),
+    'clicks': _clicks,
+    'melody': _melody,
+    'music': _music,
+    'least significant bit': lambda n, rng: rng.integers(-1, 2, n) / 32768,
+}
 
 # %% ../../nbs/evaluation/60_robustness.ipynb #6c563a70
-LEVELS = 0, -20, -40, -50, -60 # dBFS of the peak
+LEVELS = 0, -20, -40, -50, -60  # dBFS of the peak
+
 
 def at_peak(
-    y:np.ndarray, # float [samples]
-    peak_dbfs:float,
-)->np.ndarray: # float32 [samples]
+    y: np.ndarray,  # float [samples]
+    peak_dbfs: float,
+) -> np.ndarray:  # float32 [samples]
     "A sound as a 16-bit recording of that peak would hold it."
-    return (np.round(y/np.abs(y).max()*10**(peak_dbfs/20)*32767)/32768).astype(np.float32)
+    return (np.round(y / np.abs(y).max() * 10 ** (peak_dbfs / 20) * 32767) / 32768).astype(
+        np.float32
+    )
 
-def _by_webrtc(y): # seconds of speech, as this project measured it before
-    return float(voiced((np.clip(y, -1, 1)*32767).astype(np.int16), 2).sum()*VAD_FRAME/SAMPLE_RATE)
+
+def _by_webrtc(y):  # seconds of speech, as this project measured it before
+    return float(
+        voiced((np.clip(y, -1, 1) * 32767).astype(np.int16), 2).sum() * VAD_FRAME / SAMPLE_RATE
+    )
+
 
 def _by_silero(y):
-    try: return speech_seconds(prepare_waveform(y))
-    except AudioError: return 0. # constant
+    try:
+        return speech_seconds(prepare_waveform(y))
+    except AudioError:
+        return 0.0  # constant
+
 
 DETECTORS = {'Silero VAD, prepared': _by_silero, 'WebRTC, mode 2': _by_webrtc}
 
+
 def vad_rows(
-    name:str, # what is heard
-    speech:bool, # is it speech
-    sounds, # float arrays, 16 kHz
-)->list: # of dicts: sound, speech, level, detector, n, accepted (percent)
+    name: str,  # what is heard
+    speech: bool,  # is it speech
+    sounds,  # float arrays, 16 kHz
+) -> list:  # of dicts: sound, speech, level, detector, n, accepted (percent)
     "How many of some sounds each detector takes for speech, level by level."
     rows, sounds = [], list(sounds)
     for level in LEVELS:
         heard = [at_peak(y, level) for y in sounds]
         for detector, seconds in DETECTORS.items():
             accepted = np.mean([seconds(y) >= SHORTEST_SPEECH for y in heard])
-            rows.append(dict(sound=name, speech=speech, level=level, detector=detector, n=len(sounds), accepted=100*float(accepted)))
+            rows.append(
+                dict(
+                    sound=name,
+                    speech=speech,
+                    level=level,
+                    detector=detector,
+                    n=len(sounds),
+                    accepted=100 * float(accepted),
+                )
+            )
     return rows
 
+
 def vad_table(
-    corpora:dict, # name → files of clips
-    repeats:int=8, # of each kind of sound that is no speech; of 0.5 to 20 s
-    seed:int=0,
-)->pd.DataFrame: # columns of `vad_rows`
+    corpora: dict,  # name → files of clips
+    repeats: int = 8,  # of each kind of sound that is no speech; of 0.5 to 20 s
+    seed: int = 0,
+) -> pd.DataFrame:  # columns of `vad_rows`
     "Speech of corpora and sounds that are no speech, at five levels, by each detector."
     rows = []
     for name, files in tqdm(corpora.items(), desc='speech', unit='corpus'):
         rows += vad_rows(name, True, (load_audio(f) for f in files))
     for name, make in tqdm(NO_SPEECH.items(), desc='no speech', unit='kind'):
-        lengths = np.geomspace(.5, 20, repeats)
-        rows += vad_rows(name, False, (make(int(s*SAMPLE_RATE), make_rng(seed, name, i)) for i, s in enumerate(lengths)))
+        lengths = np.geomspace(0.5, 20, repeats)
+        rows += vad_rows(
+            name,
+            False,
+            (make(int(s * SAMPLE_RATE), make_rng(seed, name, i)) for i, s in enumerate(lengths)),
+        )
     return pd.DataFrame(rows)
 
 # %% ../../nbs/evaluation/60_robustness.ipynb #02638146
 def some_clips(
-    manifest:pd.DataFrame, # of `corpora.read_corpora`
-    clips:int, # of each corpus
-    seed:int=0,
-)->dict: # corpus → paths
+    manifest: pd.DataFrame,  # of `corpora.read_corpora`
+    clips: int,  # of each corpus
+    seed: int = 0,
+) -> dict:  # corpus → paths
     "So many clips of each corpus, drawn at random; raises `ConfigError` for none."
-    if clips < 1: raise ConfigError('at least one clip of each corpus is needed', value=clips)
-    return {name: rows.path.iloc[make_rng(seed, name).permutation(len(rows))[:clips]].tolist()
-            for name, rows in manifest.groupby('corpus')}
+    if clips < 1:
+        raise ConfigError('at least one clip of each corpus is needed', value=clips)
+    return {
+        name: rows.path.iloc[make_rng(seed, name).permutation(len(rows))[:clips]].tolist()
+        for name, rows in manifest.groupby('corpus')
+    }

@@ -7,7 +7,9 @@ __all__ = ['FACTS', 'answers', 'pair', 'uar_weights', 'permutation_p', 'bootstra
            'compare_systems', 'plot_forest']
 
 # %% ../../nbs/evaluation/10_statistics.ipynb #17fcf21a
-import matplotlib.pyplot as plt, numpy as np, pandas as pd
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 from scipy.stats import permutation_test
 from statsmodels.stats.multitest import multipletests
 
@@ -15,142 +17,268 @@ from ..core import ConfigError, choose, make_rng
 from .metrics import expanded_tail
 
 # %% ../../nbs/evaluation/10_statistics.ipynb #55b8478f
-FACTS = ['corpus', 'speaker', 'truth', 'labels'] # what two systems must agree on, clip by clip
+FACTS = ['corpus', 'speaker', 'truth', 'labels']  # what two systems must agree on, clip by clip
+
 
 def answers(
-    tables, # a predictions table, or several: of seeds, of test corpora, in any order
-    system:str='', # its name, for the error
-)->tuple: # DataFrame [clips] of `FACTS`, DataFrame float [seeds, clips] of 1 (right) and 0 (wrong)
+    tables,  # a predictions table, or several: of seeds, of test corpora, in any order
+    system: str = '',  # its name, for the error
+) -> (
+    tuple
+):  # DataFrame [clips] of `FACTS`, DataFrame float [seeds, clips] of 1 (right) and 0 (wrong)
     "What one system got right, clip by clip and seed by seed; raises `ConfigError` for tables that do not fit together."
-    tables = [tables] if isinstance(tables, pd.DataFrame) else list(tables); need = ['clip', *FACTS[:3], 'prediction']
+    tables = [tables] if isinstance(tables, pd.DataFrame) else list(tables)
+    need = ['clip', *FACTS[:3], 'prediction']
     for t in tables:
         lacking = [c for c in need if c not in t or t[c].isna().any()]
-        if lacking: raise ConfigError('a table of predictions has gaps or lacks columns', file=system, value=lacking,
-                                      remedy='Give predictions.csv as a run wrote it')
+        if lacking:
+            raise ConfigError(
+                'a table of predictions has gaps or lacks columns',
+                file=system,
+                value=lacking,
+                remedy='Give predictions.csv as a run wrote it',
+            )
         twice = t['clip'][t['clip'].duplicated()].tolist()
-        if twice: raise ConfigError('a clip stands twice in one table', file=system, value=twice[0], remedy='Give each seed a table')
-    if not sum(map(len, tables)): raise ConfigError('no predictions', file=system, remedy='Give at least one table')
-    long = pd.concat([t.assign(labels=', '.join(sorted(c[2:] for c in t if c.startswith('p_')))) for t in tables], ignore_index=True)
-    if 'seed' not in long: long['seed'] = long.groupby('clip').cumcount()
-    facts = long[['clip', *FACTS]].drop_duplicates().set_index('clip').sort_index(); torn = facts.index[facts.index.duplicated()].unique()
-    if len(torn): raise ConfigError(f'the tables differ in what {len(torn)} clips are', file=system, remedy='Give runs of one task and one split',
-                                    value={torn[0]: {c: v.unique().tolist() for c, v in facts.loc[torn[0]].items() if v.nunique() > 1}})
-    right = long.assign(right=(long.truth == long.prediction).astype(float)).pivot(index='seed', columns='clip', values='right')
-    if right.isna().any(axis=None): raise ConfigError('not every clip was answered under every seed', file=system, value=right.columns[right.isna().any()][0],
-                                                      remedy='Give the same seeds for each test corpus')
+        if twice:
+            raise ConfigError(
+                'a clip stands twice in one table',
+                file=system,
+                value=twice[0],
+                remedy='Give each seed a table',
+            )
+    if not sum(map(len, tables)):
+        raise ConfigError('no predictions', file=system, remedy='Give at least one table')
+    long = pd.concat(
+        [
+            t.assign(labels=', '.join(sorted(c[2:] for c in t if c.startswith('p_'))))
+            for t in tables
+        ],
+        ignore_index=True,
+    )
+    if 'seed' not in long:
+        long['seed'] = long.groupby('clip').cumcount()
+    facts = long[['clip', *FACTS]].drop_duplicates().set_index('clip').sort_index()
+    torn = facts.index[facts.index.duplicated()].unique()
+    if len(torn):
+        raise ConfigError(
+            f'the tables differ in what {len(torn)} clips are',
+            file=system,
+            remedy='Give runs of one task and one split',
+            value={
+                torn[0]: {
+                    c: v.unique().tolist() for c, v in facts.loc[torn[0]].items() if v.nunique() > 1
+                }
+            },
+        )
+    right = long.assign(right=(long.truth == long.prediction).astype(float)).pivot(
+        index='seed', columns='clip', values='right'
+    )
+    if right.isna().any(axis=None):
+        raise ConfigError(
+            'not every clip was answered under every seed',
+            file=system,
+            value=right.columns[right.isna().any()][0],
+            remedy='Give the same seeds for each test corpus',
+        )
     return facts, right
 
 # %% ../../nbs/evaluation/10_statistics.ipynb #dd1a7142
 def pair(
-    first, second, # of `answers`
-    names=('first', 'second'), # of the systems, for the error
-)->tuple: # DataFrame [clips] of `FACTS`, float [seeds, clips] of the first's answers, and of the second's
+    first,
+    second,  # of `answers`
+    names=('first', 'second'),  # of the systems, for the error
+) -> (
+    tuple
+):  # DataFrame [clips] of `FACTS`, float [seeds, clips] of the first's answers, and of the second's
     "The answers of two systems side by side; raises `ConfigError` where they are not comparable."
-    (a, right_a), (b, right_b) = first, second; who = ' against '.join(names)
+    (a, right_a), (b, right_b) = first, second
+    who = ' against '.join(names)
+
     def refuse(what, clips):
-        if len(clips): raise ConfigError(f'the systems differ in {what}', file=who, value=sorted(map(str, clips))[:3],
-                                         remedy='Compare runs on the same clips, truths, labels and seeds')
+        if len(clips):
+            raise ConfigError(
+                f'the systems differ in {what}',
+                file=who,
+                value=sorted(map(str, clips))[:3],
+                remedy='Compare runs on the same clips, truths, labels and seeds',
+            )
+
     refuse('their clips', set(a.index) ^ set(b.index))
-    for c in FACTS: # a table without probabilities does not say which labels it had
-        refuse(f'`{c}`', a.index[(a[c] != b[c]) & ((c != 'labels') | (a.labels != '') & (b.labels != ''))])
-    if min(len(right_a), len(right_b)) > 1: refuse('their seeds', set(right_a.index) ^ set(right_b.index))
+    for c in FACTS:  # a table without probabilities does not say which labels it had
+        refuse(
+            f'`{c}`',
+            a.index[(a[c] != b[c]) & ((c != 'labels') | (a.labels != '') & (b.labels != ''))],
+        )
+    if min(len(right_a), len(right_b)) > 1:
+        refuse('their seeds', set(right_a.index) ^ set(right_b.index))
     return a, right_a.to_numpy(), right_b.to_numpy()
 
 # %% ../../nbs/evaluation/10_statistics.ipynb #cfd3b90a
 def uar_weights(
-    facts:pd.DataFrame, # columns `corpus` and `truth`
-)->np.ndarray: # float [clips], points; sums to 100
+    facts: pd.DataFrame,  # columns `corpus` and `truth`
+) -> np.ndarray:  # float [clips], points; sums to 100
     "What a right answer to each clip adds to the UAR (the mean over corpora, if there are several)."
     size = facts.groupby(['corpus', 'truth'])['truth'].transform('size')
-    return (100/size/facts.groupby('corpus')['truth'].transform('nunique')/facts.corpus.nunique()).to_numpy()
+    return (
+        100 / size / facts.groupby('corpus')['truth'].transform('nunique') / facts.corpus.nunique()
+    ).to_numpy()
 
 # %% ../../nbs/evaluation/10_statistics.ipynb #f2757f00
 def permutation_p(
-    first, second, # float [speakers], what each speaker contributes to the UAR of either system
-    permutations:int=9999, # of the speakers; all of them, exactly, where they are no more than this
-    seed:int=0,
-)->float: # two-sided p
+    first,
+    second,  # float [speakers], what each speaker contributes to the UAR of either system
+    permutations: int = 9999,  # of the speakers; all of them, exactly, where they are no more than this
+    seed: int = 0,
+) -> float:  # two-sided p
     "Paired permutation test: the systems' answers of whole speakers change places."
-    return float(permutation_test((np.round(first, 9), np.round(second, 9)), lambda x, y, axis: (x - y).sum(axis), vectorized=True, permutation_type='samples',
-                                  n_resamples=permutations, rng=make_rng(seed, 'permutation')).pvalue)
+    return float(
+        permutation_test(
+            (np.round(first, 9), np.round(second, 9)),
+            lambda x, y, axis: (x - y).sum(axis),
+            vectorized=True,
+            permutation_type='samples',
+            n_resamples=permutations,
+            rng=make_rng(seed, 'permutation'),
+        ).pvalue
+    )
 
 # %% ../../nbs/evaluation/10_statistics.ipynb #eb2a7fa0
 def bootstrap_difference(
-    gains:pd.DataFrame, # [(corpus, speaker), (`size`, `sum`) by class]: clips, and the first's right answers less the second's
-    draws:int=4000,
-    level:float=.95,
-    seed:int=0,
-)->tuple: # low, high, points
+    gains: pd.DataFrame,  # [(corpus, speaker), (`size`, `sum`) by class]: clips, and the first's right answers less the second's
+    draws: int = 4000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple:  # low, high, points
     "Expanded percentile interval of the difference in UAR, clustered by speaker, averaged over corpora."
     drawn = []
     for corpus, t in gains.groupby('corpus'):
-        w = make_rng(seed, 'bootstrap', corpus).multinomial(len(t), np.full(len(t), 1/len(t)), size=draws)
+        w = make_rng(seed, 'bootstrap', corpus).multinomial(
+            len(t), np.full(len(t), 1 / len(t)), size=draws
+        )
         n, gain = w @ t['size'].to_numpy(), w @ t['sum'].to_numpy()
-        drawn.append(np.nanmean(np.divide(gain, n, out=np.full(n.shape, np.nan), where=n > 0), 1)) # a class that no drawn speaker has does not count
+        drawn.append(
+            np.nanmean(np.divide(gain, n, out=np.full(n.shape, np.nan), where=n > 0), 1)
+        )  # a class that no drawn speaker has does not count
     tail = expanded_tail(len(gains), len(drawn), level)
-    low, high = 100*np.quantile(np.mean(drawn, 0), [tail, 1 - tail])
+    low, high = 100 * np.quantile(np.mean(drawn, 0), [tail, 1 - tail])
     return float(low), float(high)
 
 # %% ../../nbs/evaluation/10_statistics.ipynb #4c02e31f
 def paired_test(
-    a, b, # predictions of two systems on the same clips: a table, or one for each seed and test corpus
-    draws:int=4000, # of the bootstrap
-    permutations:int=9999, # of the test, at most
-    level:float=.95, # of the interval
-    seed:int=0,
-    names=('first', 'second'), # of the systems, for errors
-)->dict: # uar, uar_against, difference, low, high, seed_sd (points); p; d; n, speakers, corpora, seeds (counts)
+    a,
+    b,  # predictions of two systems on the same clips: a table, or one for each seed and test corpus
+    draws: int = 4000,  # of the bootstrap
+    permutations: int = 9999,  # of the test, at most
+    level: float = 0.95,  # of the interval
+    seed: int = 0,
+    names=('first', 'second'),  # of the systems, for errors
+) -> dict:  # uar, uar_against, difference, low, high, seed_sd (points); p; d; n, speakers, corpora, seeds (counts)
     "How much better `a` is than `b`, how sure that is, and on what it rests; raises `ConfigError` if they cannot be compared."
     facts, right_a, right_b = pair(answers(a, names[0]), answers(b, names[1]), names)
-    weight = uar_weights(facts); difference = (right_a - right_b) @ weight # a seed
-    clips = facts.assign(first=right_a.mean(0)*weight, second=right_b.mean(0)*weight, gain=(right_a - right_b).mean(0))
-    parts = clips.groupby(['corpus', 'speaker'])[['first', 'second']].sum(); corpora = parts.groupby('corpus').size()
-    if corpora.min() < 2: raise ConfigError('one speaker says nothing about others', file=corpora.idxmin(), remedy='Compare on two speakers or more')
-    gains = clips.groupby(['corpus', 'speaker', 'truth']).gain.agg(['size', 'sum']).unstack('truth', fill_value=0)
+    weight = uar_weights(facts)
+    difference = (right_a - right_b) @ weight  # a seed
+    clips = facts.assign(
+        first=right_a.mean(0) * weight,
+        second=right_b.mean(0) * weight,
+        gain=(right_a - right_b).mean(0),
+    )
+    parts = clips.groupby(['corpus', 'speaker'])[['first', 'second']].sum()
+    corpora = parts.groupby('corpus').size()
+    if corpora.min() < 2:
+        raise ConfigError(
+            'one speaker says nothing about others',
+            file=corpora.idxmin(),
+            remedy='Compare on two speakers or more',
+        )
+    gains = (
+        clips.groupby(['corpus', 'speaker', 'truth'])
+        .gain.agg(['size', 'sum'])
+        .unstack('truth', fill_value=0)
+    )
     low, high = bootstrap_difference(gains, draws, level, seed)
-    own = (gains['sum']/gains['size'].where(gains['size'] > 0)).mean(axis=1); sd = own.std() # the difference on each speaker
-    return dict(uar=float(parts['first'].sum()), uar_against=float(parts.second.sum()), difference=float(difference.mean()), low=low, high=high,
-                p=permutation_p(parts['first'], parts.second, permutations, seed), d=float(own.mean()/sd) if sd > 1e-9 else np.nan,
-                seed_sd=float(difference.std(ddof=1)) if len(difference) > 1 else np.nan,
-                n=len(clips), speakers=len(parts), corpora=len(corpora), seeds=len(difference))
+    own = (gains['sum'] / gains['size'].where(gains['size'] > 0)).mean(axis=1)
+    sd = own.std()  # the difference on each speaker
+    return dict(
+        uar=float(parts['first'].sum()),
+        uar_against=float(parts.second.sum()),
+        difference=float(difference.mean()),
+        low=low,
+        high=high,
+        p=permutation_p(parts['first'], parts.second, permutations, seed),
+        d=float(own.mean() / sd) if sd > 1e-9 else np.nan,
+        seed_sd=float(difference.std(ddof=1)) if len(difference) > 1 else np.nan,
+        n=len(clips),
+        speakers=len(parts),
+        corpora=len(corpora),
+        seeds=len(difference),
+    )
 
 # %% ../../nbs/evaluation/10_statistics.ipynb #49088248
 def add_holm(
-    table:pd.DataFrame, # a row a comparison, column `p`
-    family=(), # what tells families apart, as for `groupby`: column names or Series; () for one family
-)->pd.DataFrame: # the table with `p_holm` beside `p`
+    table: pd.DataFrame,  # a row a comparison, column `p`
+    family=(),  # what tells families apart, as for `groupby`: column names or Series; () for one family
+) -> pd.DataFrame:  # the table with `p_holm` beside `p`
     "Holm's step-down correction within each family: p-values that hold for all its comparisons together ([Holm 1979](https://www.jstor.org/stable/4615733))."
     groups = table.groupby(list(family) or np.zeros(len(table)))
-    p_holm = groups.p.transform(lambda p: multipletests(p, method='holm')[1]); table = table.drop(columns='p_holm', errors='ignore')
+    p_holm = groups.p.transform(lambda p: multipletests(p, method='holm')[1])
+    table = table.drop(columns='p_holm', errors='ignore')
     table.insert(table.columns.get_loc('p') + 1, 'p_holm', p_holm)
     return table
 
 # %% ../../nbs/evaluation/10_statistics.ipynb #a1979329
 def compare_systems(
-    tables:dict, # system → its predictions: a table, or one for each seed and test corpus
-    against:str, # the system that the others are compared with
-    **options, # of `paired_test`
-)->pd.DataFrame: # a row a system: corpus (`all`), system, against, all of `paired_test`, and p_holm
+    tables: dict,  # system → its predictions: a table, or one for each seed and test corpus
+    against: str,  # the system that the others are compared with
+    **options,  # of `paired_test`
+) -> (
+    pd.DataFrame
+):  # a row a system: corpus (`all`), system, against, all of `paired_test`, and p_holm
     "Every system against one, corrected for the number of comparisons; raises `ConfigError` if any two cannot be compared."
     choose(against, tables, 'system to compare with')
-    rows = [dict(corpus='all', system=s, against=against) | paired_test(t, tables[against], names=(s, against), **options)
-            for s, t in tables.items() if s != against]
-    if not rows: raise ConfigError('nothing to compare with', value=against, remedy='Give at least two systems')
+    rows = [
+        dict(corpus='all', system=s, against=against)
+        | paired_test(t, tables[against], names=(s, against), **options)
+        for s, t in tables.items()
+        if s != against
+    ]
+    if not rows:
+        raise ConfigError(
+            'nothing to compare with', value=against, remedy='Give at least two systems'
+        )
     return add_holm(pd.DataFrame(rows))
 
 # %% ../../nbs/evaluation/10_statistics.ipynb #313dfa59
 def plot_forest(
-    table:pd.DataFrame, # of `compare_systems`, or of `analysis.paired_tests`, of one setting and main system
-    title:str='',
+    table: pd.DataFrame,  # of `compare_systems`, or of `analysis.paired_tests`, of one setting and main system
+    title: str = '',
 ):
     "Differences with their intervals, a row a system, a panel for all corpora and each; filled where `p_holm` is below .05. Returns the figure."
     systems, corpora = list(dict.fromkeys(table.system)), list(dict.fromkeys(table.corpus))
-    fig, axes = plt.subplots(1, len(corpora), figsize=(3.2 + 1.5*len(corpora), 1.2 + .27*len(systems)), dpi=80, sharey=True, squeeze=False, layout='constrained')
+    fig, axes = plt.subplots(
+        1,
+        len(corpora),
+        figsize=(3.2 + 1.5 * len(corpora), 1.2 + 0.27 * len(systems)),
+        dpi=80,
+        sharey=True,
+        squeeze=False,
+        layout='constrained',
+    )
     for ax, corpus in zip(axes[0], corpora):
         for r in table[table.corpus == corpus].itertuples():
             y = len(systems) - 1 - systems.index(r.system)
-            ax.plot([r.low, r.high], [y, y], color='C0'); ax.plot(r.difference, y, 'o', color='C0', ms=4, mfc='C0' if r.p_holm < .05 else 'white')
-        ax.axvline(0, color='gray', lw=.8); ax.set(title=corpus if corpus != 'all' else 'all corpora', yticks=range(len(systems)), yticklabels=systems[::-1], ylim=(-.6, len(systems) - .4))
-        ax.title.set_fontsize(9); ax.tick_params(labelsize=8)
-    fig.supxlabel(f'UAR less that of {table.against.iloc[0]}, points', fontsize=9); fig.suptitle(title)
+            ax.plot([r.low, r.high], [y, y], color='C0')
+            ax.plot(
+                r.difference, y, 'o', color='C0', ms=4, mfc='C0' if r.p_holm < 0.05 else 'white'
+            )
+        ax.axvline(0, color='gray', lw=0.8)
+        ax.set(
+            title=corpus if corpus != 'all' else 'all corpora',
+            yticks=range(len(systems)),
+            yticklabels=systems[::-1],
+            ylim=(-0.6, len(systems) - 0.4),
+        )
+        ax.title.set_fontsize(9)
+        ax.tick_params(labelsize=8)
+    fig.supxlabel(f'UAR less that of {table.against.iloc[0]}, points', fontsize=9)
+    fig.suptitle(title)
     return fig

@@ -11,294 +11,615 @@ __all__ = ['KEY', 'CURVES', 'WAYS', 'read_cells', 'comparable', 'cell_prediction
 import json
 from pathlib import Path
 
-import matplotlib.pyplot as plt, numpy as np, pandas as pd, yaml
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import yaml
 
 from ..config import SETTINGS
-from ..evaluation.calibration import at_coverage, calibrate, calibration_scores, familiar_distance, read_probabilities, reliability, risk_coverage
-from ..features.spectrogram import picture_params
-from ..evaluation.statistics import add_holm, answers, compare_systems
-from ..evaluation.baselines import enrolment_curve, hear
 from ..core import ConfigError, atomic, choose, provenance
-from ..training.dataset import prepare
+from ..data.split import make_split
+from ..encoders.voice import less_sure
+from ..evaluation.baselines import enrolment_curve, hear
+from speaker_vgg_cct.evaluation.calibration import (
+    at_coverage,
+    calibrate,
+    calibration_scores,
+    familiar_distance,
+    read_probabilities,
+    reliability,
+    risk_coverage,
+)
 from ..evaluation.metrics import judge
 from ..evaluation.probes import run_tables
-from ..encoders.voice import less_sure
-from ..data.split import make_split
+from ..evaluation.statistics import add_holm, answers, compare_systems
 from .study import network_enrolment, read_inner
+from ..features.spectrogram import picture_params
+from ..training.dataset import prepare
 from ..training.loop import load_run, pick_device
 
 # %% ../../nbs/experiments/20_analysis.ipynb #47a8449a
-KEY = ['system', 'setting', 'test_corpus', 'seed'] # what makes a cell that cell
-CURVES = "speaker encoder's layers, relative to speaker + SVM", 'speaker embedding and eGeMAPS, relative to speaker + SVM' # the baselines that an enrolment is shown for
-_own = ['augmentation', 'balance', 'validation'] # options of a split that a system may have for itself
+KEY = ['system', 'setting', 'test_corpus', 'seed']  # what makes a cell that cell
+CURVES = (
+    "speaker encoder's layers, relative to speaker + SVM",
+    'speaker embedding and eGeMAPS, relative to speaker + SVM',
+)  # the baselines that an enrolment is shown for
+_own = [
+    'augmentation',
+    'balance',
+    'validation',
+]  # options of a split that a system may have for itself
+
 
 def read_cells(
-    study, # the folder of a study
-    label_hash:str=None, # take the cells of this label map only
-)->pd.DataFrame: # a row a cell: group, `KEY`, label_hash, split_hash, augmentation, balance, validation, folder
+    study,  # the folder of a study
+    label_hash: str = None,  # take the cells of this label map only
+) -> (
+    pd.DataFrame
+):  # a row a cell: group, `KEY`, label_hash, split_hash, augmentation, balance, validation, folder
     "The cells and baselines of a study that have answered; raises `ConfigError` for a mix of label maps or of splits."
     rows = []
     for folder in sorted(Path(study).glob('*/*/seed*')):
-        file, f = folder/'provenance.json', folder/'baselines.csv'
+        file, f = folder / 'provenance.json', folder / 'baselines.csv'
         made = json.loads(file.read_text()) if file.exists() else {}
-        known = {'label_hash': made.get('label_hash'), 'split_hash': made.get('split_hash'), 'folder': str(folder),
-                 **{k: made.get('split', {}).get(k) for k in _own}}
+        known = {
+            'label_hash': made.get('label_hash'),
+            'split_hash': made.get('split_hash'),
+            'folder': str(folder),
+            **{k: made.get('split', {}).get(k) for k in _own},
+        }
         if f.exists():
-            systems = pd.read_csv(f, usecols=['system', 'setting']).drop_duplicates().itertuples(index=False)
-            rows += [dict(group='baseline', system=s, setting=setting, test_corpus=folder.parent.name, seed=int(folder.name[4:])) | known for s, setting in systems]
-        elif (folder/'predictions.csv').exists() and made:
-            rows.append({k: made.get(k, '') for k in ('group', 'system', 'setting')} | {k: made['split'][k] for k in ('test_corpus', 'seed')} | known)
+            systems = (
+                pd.read_csv(f, usecols=['system', 'setting'])
+                .drop_duplicates()
+                .itertuples(index=False)
+            )
+            rows += [
+                dict(
+                    group='baseline',
+                    system=s,
+                    setting=setting,
+                    test_corpus=folder.parent.name,
+                    seed=int(folder.name[4:]),
+                )
+                | known
+                for s, setting in systems
+            ]
+        elif (folder / 'predictions.csv').exists() and made:
+            rows.append(
+                {k: made.get(k, '') for k in ('group', 'system', 'setting')}
+                | {k: made['split'][k] for k in ('test_corpus', 'seed')}
+                | known
+            )
     cells = pd.DataFrame(rows, columns=['group', *KEY, 'label_hash', 'split_hash', *_own, 'folder'])
-    if not len(cells): raise ConfigError('has no cell that has answered', file=study, remedy='Give the folder above <system>/<test corpus>/seed<k>')
-    return comparable(cells if label_hash is None else cells[cells.label_hash.isna() | (cells.label_hash == label_hash)])
+    if not len(cells):
+        raise ConfigError(
+            'has no cell that has answered',
+            file=study,
+            remedy='Give the folder above <system>/<test corpus>/seed<k>',
+        )
+    return comparable(
+        cells
+        if label_hash is None
+        else cells[cells.label_hash.isna() | (cells.label_hash == label_hash)]
+    )
+
 
 def comparable(
-    cells:pd.DataFrame, # of `read_cells`
-)->pd.DataFrame: # the same
+    cells: pd.DataFrame,  # of `read_cells`
+) -> pd.DataFrame:  # the same
     "The cells, if they may stand in one table; else raises `ConfigError`."
-    for what, column, by in (('label map', 'label_hash', []), ('split of one test corpus and seed', 'split_hash', ['test_corpus', 'seed', *_own]),
-                             ('run of one system and seed', 'folder', KEY)):
-        for _, part in cells.dropna(subset=column).groupby(by, dropna=False) if by else [('', cells.dropna(subset=column))]:
+    for what, column, by in (
+        ('label map', 'label_hash', []),
+        ('split of one test corpus and seed', 'split_hash', ['test_corpus', 'seed', *_own]),
+        ('run of one system and seed', 'folder', KEY),
+    ):
+        for _, part in (
+            cells.dropna(subset=column).groupby(by, dropna=False)
+            if by
+            else [('', cells.dropna(subset=column))]
+        ):
             first = part.drop_duplicates(column).folder.tolist()
-            if len(first) > 1: raise ConfigError(f'more than one {what}, so the cells are not comparable', file=first[0], value=part[column].unique().tolist()[:3],
-                                                 remedy=f'Take one of the two out: the other is {first[1]}')
+            if len(first) > 1:
+                raise ConfigError(
+                    f'more than one {what}, so the cells are not comparable',
+                    file=first[0],
+                    value=part[column].unique().tolist()[:3],
+                    remedy=f'Take one of the two out: the other is {first[1]}',
+                )
     return cells
 
 # %% ../../nbs/experiments/20_analysis.ipynb #9ad4234f
 def cell_predictions(
-    cell, # a row of `read_cells`
-)->pd.DataFrame: # columns clip, corpus, speaker, truth, prediction, p_<class>…, seed
+    cell,  # a row of `read_cells`
+) -> pd.DataFrame:  # columns clip, corpus, speaker, truth, prediction, p_<class>…, seed
     "The answers of a cell, or of one baseline, on its test corpus."
-    f = Path(cell.folder)/'predictions.csv'
-    if f.exists(): return pd.read_csv(f).assign(seed=cell.seed)
+    f = Path(cell.folder) / 'predictions.csv'
+    if f.exists():
+        return pd.read_csv(f).assign(seed=cell.seed)
     t = pd.read_csv(f.with_name('baselines.csv'))
-    return t[(t.system == cell.system) & (t.setting == cell.setting)].drop(columns=['system', 'setting']).assign(seed=cell.seed)
+    return (
+        t[(t.system == cell.system) & (t.setting == cell.setting)]
+        .drop(columns=['system', 'setting'])
+        .assign(seed=cell.seed)
+    )
 
 # %% ../../nbs/experiments/20_analysis.ipynb #a502163f
 def paired_tests(
-    cells:pd.DataFrame, # of `read_cells`
-    against, # the main system; or several, such as one for each setting
-    **options, # of `statistics.paired_test`
-)->pd.DataFrame: # setting, corpus (`all` or a name), group, system, against, those of `paired_test`, p_holm
+    cells: pd.DataFrame,  # of `read_cells`
+    against,  # the main system; or several, such as one for each setting
+    **options,  # of `statistics.paired_test`
+) -> (
+    pd.DataFrame
+):  # setting, corpus (`all` or a name), group, system, against, those of `paired_test`, p_holm
     """Every system of a setting against the main one of that setting; a corpus of one speaker is left out, for it can tell nothing.
 
     Holm's families are the rows of one setting, over all corpora or over single ones, and of these the ablations apart from the rest."""
-    mains = [against] if isinstance(against, str) else list(against); found = []
-    for m in mains: choose(m, cells.system.unique().tolist(), 'system to compare with')
-    read = {(c.setting, c.system, c.test_corpus, c.seed): cell_predictions(c) for c in cells.itertuples()}
+    mains = [against] if isinstance(against, str) else list(against)
+    found = []
+    for m in mains:
+        choose(m, cells.system.unique().tolist(), 'system to compare with')
+    read = {
+        (c.setting, c.system, c.test_corpus, c.seed): cell_predictions(c)
+        for c in cells.itertuples()
+    }
     alone = {corpus for (*_, corpus, _), t in read.items() if t.speaker.nunique() < 2}
-    if alone: print(f'no test on {", ".join(sorted(alone))}: one speaker')
-    has = lambda setting, system: {(c, s) for se, sy, c, s in read if (se, sy) == (setting, system) and c not in alone}
+    if alone:
+        print(f'no test on {", ".join(sorted(alone))}: one speaker')
+
+    def has(setting, system):
+        return {(c, s) for se, sy, c, s in read if (se, sy) == (setting, system) and c not in alone}
+
     for setting, part in cells.groupby('setting', sort=False):
         for main in (m for m in mains if m in set(part.system)):
-            for system, group in part[part.system != main][['system', 'group']].drop_duplicates().itertuples(index=False):
-                shared = has(setting, main) & has(setting, system); corpora = sorted({c for c, _ in shared})
-                seeds = set.intersection(*({s for c, s in shared if c == corpus} for corpus in corpora)) if corpora else set()
-                scopes = ([('all', [(c, s) for c in corpora for s in sorted(seeds)])] if seeds and len(corpora) > 1 else []) + \
-                         [(corpus, sorted((c, s) for c, s in shared if c == corpus)) for corpus in corpora]
+            for system, group in (
+                part[part.system != main][['system', 'group']]
+                .drop_duplicates()
+                .itertuples(index=False)
+            ):
+                shared = has(setting, main) & has(setting, system)
+                corpora = sorted({c for c, _ in shared})
+                seeds = (
+                    set.intersection(*({s for c, s in shared if c == corpus} for corpus in corpora))
+                    if corpora
+                    else set()
+                )
+                scopes = (
+                    [('all', [(c, s) for c in corpora for s in sorted(seeds)])]
+                    if seeds and len(corpora) > 1
+                    else []
+                ) + [
+                    (corpus, sorted((c, s) for c, s in shared if c == corpus)) for corpus in corpora
+                ]
                 for corpus, both in scopes:
-                    tables = {name: [read[setting, name, c, s] for c, s in both] for name in (system, main)}
-                    found.append(compare_systems(tables, main, **options).assign(setting=setting, corpus=corpus, group=group))
-    if not found: raise ConfigError('nothing to compare with', value=mains, remedy='Give a study with two systems of one setting, on the same corpora and seeds')
-    table = pd.concat(found, ignore_index=True); table = table[list(dict.fromkeys(['setting', 'corpus', 'group', *table]))]
+                    tables = {
+                        name: [read[setting, name, c, s] for c, s in both]
+                        for name in (system, main)
+                    }
+                    found.append(
+                        compare_systems(tables, main, **options).assign(
+                            setting=setting, corpus=corpus, group=group
+                        )
+                    )
+    if not found:
+        raise ConfigError(
+            'nothing to compare with',
+            value=mains,
+            remedy='Give a study with two systems of one setting, on the same corpora and seeds',
+        )
+    table = pd.concat(found, ignore_index=True)
+    table = table[list(dict.fromkeys(['setting', 'corpus', 'group', *table]))]
     return add_holm(table, [table.setting, table.corpus == 'all', table.group == 'ablation'])
 
 # %% ../../nbs/experiments/20_analysis.ipynb #3be71857
 _case = ['group', 'system', 'setting', 'test_corpus', 'when']
 
+
 def calibration_table(
-    cells:pd.DataFrame, # of `read_cells`
-    bins:int=10, # of the reliability diagram
-)->tuple: # three tables, each with group, system, setting, test_corpus, when (`before`, `after`): scores, reliability, coverage
+    cells: pd.DataFrame,  # of `read_cells`
+    bins: int = 10,  # of the reliability diagram
+) -> tuple:  # three tables, each with group, system, setting, test_corpus, when (`before`, `after`): scores, reliability, coverage
     "Calibration before and after a temperature of source validation: means over seeds (and corpora: `all`), bins, and risk at each coverage."
     scores, pooled = [], {}
     for c in cells.itertuples():
-        f = Path(c.folder)/'validation.csv'
-        if not f.exists(): continue
-        before = cell_predictions(c); after, temperature, _ = calibrate(pd.read_csv(f), before)
-        for when, t, degree in (('before', before, 1.), ('after', after, temperature)):
-            case = (c.group, c.system, c.setting, c.test_corpus, when); pooled.setdefault(case, []).append(t)
-            scores.append(dict(zip(_case, case), seed=c.seed, temperature=degree, **calibration_scores(t)))
-    if not scores: return pd.DataFrame(), pd.DataFrame(), pd.DataFrame()
-    scores = pd.DataFrame(scores); seeds = scores.groupby(_case, sort=False).seed.nunique()
-    scores = scores.groupby(_case, sort=False).mean().drop(columns='seed').assign(seeds=seeds).reset_index()
-    mean = scores.groupby([c for c in _case if c != 'test_corpus'], sort=False).mean(numeric_only=True).reset_index().assign(test_corpus='all')
-    def each(function): return pd.concat([function(*read_probabilities(pd.concat(t))[:2]).assign(**dict(zip(_case, case))) for case, t in pooled.items()], ignore_index=True)
+        f = Path(c.folder) / 'validation.csv'
+        if not f.exists():
+            continue
+        before = cell_predictions(c)
+        after, temperature, _ = calibrate(pd.read_csv(f), before)
+        for when, t, degree in (('before', before, 1.0), ('after', after, temperature)):
+            case = (c.group, c.system, c.setting, c.test_corpus, when)
+            pooled.setdefault(case, []).append(t)
+            scores.append(
+                dict(zip(_case, case), seed=c.seed, temperature=degree, **calibration_scores(t))
+            )
+    if not scores:
+        return pd.DataFrame(), pd.DataFrame(), pd.DataFrame()
+    scores = pd.DataFrame(scores)
+    seeds = scores.groupby(_case, sort=False).seed.nunique()
+    scores = (
+        scores.groupby(_case, sort=False)
+        .mean()
+        .drop(columns='seed')
+        .assign(seeds=seeds)
+        .reset_index()
+    )
+    mean = (
+        scores.groupby([c for c in _case if c != 'test_corpus'], sort=False)
+        .mean(numeric_only=True)
+        .reset_index()
+        .assign(test_corpus='all')
+    )
+
+    def each(function):
+        return pd.concat(
+            [
+                function(*read_probabilities(pd.concat(t))[:2]).assign(**dict(zip(_case, case)))
+                for case, t in pooled.items()
+            ],
+            ignore_index=True,
+        )
+
     bins = each(lambda p, labels: reliability(p, labels, bins))
-    points = each(lambda p, labels: at_coverage(risk_coverage(p, labels), range(100, 0, -5)).reset_index().rename(columns={'confidence': 'threshold'}))
-    first = lambda t: t[_case + [c for c in t if c not in _case]]
+    points = each(
+        lambda p, labels: (
+            at_coverage(risk_coverage(p, labels), range(100, 0, -5))
+            .reset_index()
+            .rename(columns={'confidence': 'threshold'})
+        )
+    )
+
+    def first(t):
+        return t[_case + [c for c in t if c not in _case]]
+
     return first(pd.concat([scores, mean], ignore_index=True)), first(bins), first(points)
 
 # %% ../../nbs/experiments/20_analysis.ipynb #1cd6842f
 def distance_table(
-    cells:pd.DataFrame, # of `read_cells`
-)->pd.DataFrame: # a row a group, system, setting and test corpus (`all`: their mean): seeds, far, accuracy_near, accuracy_far (percent), ece, aurc, ece_sure, aurc_sure
+    cells: pd.DataFrame,  # of `read_cells`
+) -> pd.DataFrame:  # a row a group, system, setting and test corpus (`all`: their mean): seeds, far, accuracy_near, accuracy_far (percent), ece, aurc, ece_sure, aurc_sure
     "What the distance from the training clips tells of the answers on a held-out corpus; `_sure`: with `voice.less_sure`."
     rows = []
     for c in cells.itertuples():
-        file = Path(c.folder)/'validation.csv'
-        if not file.exists(): continue
+        file = Path(c.folder) / 'validation.csv'
+        if not file.exists():
+            continue
         validation, test = pd.read_csv(file), cell_predictions(c)
-        if 'distance' not in validation or 'distance' not in test: continue # of a model without speaker vectors
+        if 'distance' not in validation or 'distance' not in test:
+            continue  # of a model without speaker vectors
         test, *_ = calibrate(validation, test)
         familiar = familiar_distance(validation)
         p, labels, classes = read_probabilities(test)
         right, far = p.argmax(1) == labels, test.distance.to_numpy() > familiar
         unsure = less_sure(p, test.distance.to_numpy(), familiar)
-        after = calibration_scores(test.assign(**{f'p_{k}': unsure[:, i] for i, k in enumerate(classes)}))
+        after = calibration_scores(
+            test.assign(**{f'p_{k}': unsure[:, i] for i, k in enumerate(classes)})
+        )
         before = calibration_scores(test)
-        accuracy = {k: 100*right[part].mean() if part.any() else np.nan for k, part in (('near', ~far), ('far', far))}
-        rows.append(dict(zip(_case, (c.group, c.system, c.setting, c.test_corpus)), seed=c.seed, far=100*far.mean(),
-                         accuracy_near=accuracy['near'], accuracy_far=accuracy['far'],
-                         **{k: before[k] for k in ('ece', 'aurc')}, **{f'{k}_sure': after[k] for k in ('ece', 'aurc')}))
-    if not rows: return pd.DataFrame()
+        accuracy = {
+            k: 100 * right[part].mean() if part.any() else np.nan
+            for k, part in (('near', ~far), ('far', far))
+        }
+        rows.append(
+            dict(
+                zip(_case, (c.group, c.system, c.setting, c.test_corpus)),
+                seed=c.seed,
+                far=100 * far.mean(),
+                accuracy_near=accuracy['near'],
+                accuracy_far=accuracy['far'],
+                **{k: before[k] for k in ('ece', 'aurc')},
+                **{f'{k}_sure': after[k] for k in ('ece', 'aurc')},
+            )
+        )
+    if not rows:
+        return pd.DataFrame()
     case = _case[:-1]
     table = pd.DataFrame(rows).groupby(case, sort=False)
     table = table.mean().drop(columns='seed').assign(seeds=table.seed.nunique()).reset_index()
-    mean = table.groupby(case[:-1], sort=False).mean(numeric_only=True).reset_index().assign(test_corpus='all')
+    mean = (
+        table.groupby(case[:-1], sort=False)
+        .mean(numeric_only=True)
+        .reset_index()
+        .assign(test_corpus='all')
+    )
     return pd.concat([table, mean], ignore_index=True)
 
 # %% ../../nbs/experiments/20_analysis.ipynb #fdf30a75
 def inner_selection(
-    inner:pd.DataFrame, # of inner trainings: test_corpus, seed (and system, setting), inner_corpus, epoch, uar (percent, on the inner corpus)
-    full:pd.DataFrame, # of the full trainings: the same but inner_corpus and uar, and test_uar
-)->pd.DataFrame: # a row a full training: epoch, inner_uar (the mean at that epoch), uar (the test's)
+    inner: pd.DataFrame,  # of inner trainings: test_corpus, seed (and system, setting), inner_corpus, epoch, uar (percent, on the inner corpus)
+    full: pd.DataFrame,  # of the full trainings: the same but inner_corpus and uar, and test_uar
+) -> (
+    pd.DataFrame
+):  # a row a full training: epoch, inner_uar (the mean at that epoch), uar (the test's)
     "The epoch that is best on the mean of the training corpora left out in turn; raises `ConfigError` if the full training lacks it."
     by = [c for c in KEY if c in inner]
-    mean = inner.groupby([*by, 'epoch']).agg(inner_uar=('uar', 'mean'), corpora=('inner_corpus', 'nunique')).reset_index()
-    mean = mean[mean.corpora == mean.groupby(by).corpora.transform('max')] # epochs that all have
-    best = mean.loc[mean.groupby(by).inner_uar.idxmax(), [*by, 'epoch', 'inner_uar']] # of equals the first
-    found = best.merge(full[[*dict.fromkeys([c for c in KEY if c in full]), 'epoch', 'test_uar']], how='left', on=[*by, 'epoch']).rename(columns={'test_uar': 'uar'})
+    mean = (
+        inner.groupby([*by, 'epoch'])
+        .agg(inner_uar=('uar', 'mean'), corpora=('inner_corpus', 'nunique'))
+        .reset_index()
+    )
+    mean = mean[mean.corpora == mean.groupby(by).corpora.transform('max')]  # epochs that all have
+    best = mean.loc[
+        mean.groupby(by).inner_uar.idxmax(), [*by, 'epoch', 'inner_uar']
+    ]  # of equals the first
+    found = best.merge(
+        full[[*dict.fromkeys([c for c in KEY if c in full]), 'epoch', 'test_uar']],
+        how='left',
+        on=[*by, 'epoch'],
+    ).rename(columns={'test_uar': 'uar'})
     lacking = found[found.uar.isna()]
-    if len(lacking): raise ConfigError('the full training lacks the epoch that the inner ones choose', value=lacking.iloc[0][[*by, 'epoch']].to_dict(),
-                                       remedy='Train both for as many epochs, with the test corpus watched')
+    if len(lacking):
+        raise ConfigError(
+            'the full training lacks the epoch that the inner ones choose',
+            value=lacking.iloc[0][[*by, 'epoch']].to_dict(),
+            remedy='Train both for as many epochs, with the test corpus watched',
+        )
     return found
 
 # %% ../../nbs/experiments/20_analysis.ipynb #64ac34fd
 WAYS = ('validation speakers', 'inner corpora', 'last epoch', 'oracle')
 
+
 def selection_table(
-    cells:pd.DataFrame, # of `read_cells`
-    inner:pd.DataFrame=None, # of inner trainings, as in `inner_selection`, with a column `system`
-)->pd.DataFrame: # `KEY`, group, way (of `WAYS`), epoch, uar, gap (to the oracle, points): a row a cell and way
+    cells: pd.DataFrame,  # of `read_cells`
+    inner: pd.DataFrame = None,  # of inner trainings, as in `inner_selection`, with a column `system`
+) -> (
+    pd.DataFrame
+):  # `KEY`, group, way (of `WAYS`), epoch, uar, gap (to the oracle, points): a row a cell and way
     "The test UAR of the epoch that each way of choosing takes, of cells whose test corpus was watched (`test_uar` in summary.csv)."
     rows, watched = [], []
     for c in cells.itertuples():
-        f = Path(c.folder)/'summary.csv'; s = pd.read_csv(f) if f.exists() else pd.DataFrame()
-        if 'test_uar' not in s or s.test_uar.isna().all(): continue
-        metric = yaml.safe_load(f.with_name('args.yaml').read_text())['eval_metric']; score = -s.eval_loss if metric == 'loss' else s[f'eval_{metric}']
-        key = {k: getattr(c, k) for k in ['group', *KEY]}; watched.append(s[['epoch', 'test_uar']].assign(**key))
-        for way, i in zip(('validation speakers', 'last epoch', 'oracle'), (score.idxmax(), s.index[-1], s.test_uar.idxmax())):
+        f = Path(c.folder) / 'summary.csv'
+        s = pd.read_csv(f) if f.exists() else pd.DataFrame()
+        if 'test_uar' not in s or s.test_uar.isna().all():
+            continue
+        metric = yaml.safe_load(f.with_name('args.yaml').read_text())['eval_metric']
+        score = -s.eval_loss if metric == 'loss' else s[f'eval_{metric}']
+        key = {k: getattr(c, k) for k in ['group', *KEY]}
+        watched.append(s[['epoch', 'test_uar']].assign(**key))
+        for way, i in zip(
+            ('validation speakers', 'last epoch', 'oracle'),
+            (score.idxmax(), s.index[-1], s.test_uar.idxmax()),
+        ):
             rows.append(key | {'way': way, 'epoch': int(s.epoch[i]), 'uar': float(s.test_uar[i])})
-    if not rows: return pd.DataFrame()
+    if not rows:
+        return pd.DataFrame()
     table = pd.DataFrame(rows)
     if inner is not None and len(inner):
-        found = inner_selection(inner, pd.concat(watched, ignore_index=True)).drop(columns='inner_uar').assign(way='inner corpora')
-        known = table[['group', *KEY]].drop_duplicates(); table = pd.concat([table, found.merge(known, on=[c for c in KEY if c in found])], ignore_index=True)
+        found = (
+            inner_selection(inner, pd.concat(watched, ignore_index=True))
+            .drop(columns='inner_uar')
+            .assign(way='inner corpora')
+        )
+        known = table[['group', *KEY]].drop_duplicates()
+        table = pd.concat(
+            [table, found.merge(known, on=[c for c in KEY if c in found])], ignore_index=True
+        )
     best = table[table.way == 'oracle'].set_index(KEY).uar
     table['gap'] = best.reindex(pd.MultiIndex.from_frame(table[KEY])).to_numpy() - table.uar
     return table[['group', *KEY, 'way', 'epoch', 'uar', 'gap']]
 
 # %% ../../nbs/experiments/20_analysis.ipynb #46a39a1d
 def plot_selection(
-    table:pd.DataFrame, # of `selection_table`, of one system and setting
+    table: pd.DataFrame,  # of `selection_table`, of one system and setting
 ):
     "Test UAR by the way of choosing the epoch, a dot a seed, a bar their mean, a panel a corpus; returns the figure."
     ways, corpora = [w for w in WAYS if w in set(table.way)], sorted(table.test_corpus.unique())
-    fig, axes = plt.subplots(1, len(corpora), figsize=(1.5 + 1.8*len(corpora), 2.8), dpi=80, sharey=True, squeeze=False, layout='constrained')
+    fig, axes = plt.subplots(
+        1,
+        len(corpora),
+        figsize=(1.5 + 1.8 * len(corpora), 2.8),
+        dpi=80,
+        sharey=True,
+        squeeze=False,
+        layout='constrained',
+    )
     for ax, corpus in zip(axes[0], corpora):
-        part = table[table.test_corpus == corpus]; x = part.way.map(ways.index)
-        ax.scatter(x, part.uar, s=14, facecolors='none', edgecolors='C0'); mean = part.groupby('way').uar.mean().reindex(ways)
-        ax.hlines(mean, np.arange(len(ways)) - .3, np.arange(len(ways)) + .3, color='C0'); ax.set_title(corpus, fontsize=9)
-        ax.set_xticks(range(len(ways)), ways, rotation=40, ha='right', fontsize=8); ax.set_xlim(-.6, len(ways) - .4)
+        part = table[table.test_corpus == corpus]
+        x = part.way.map(ways.index)
+        ax.scatter(x, part.uar, s=14, facecolors='none', edgecolors='C0')
+        mean = part.groupby('way').uar.mean().reindex(ways)
+        ax.hlines(mean, np.arange(len(ways)) - 0.3, np.arange(len(ways)) + 0.3, color='C0')
+        ax.set_title(corpus, fontsize=9)
+        ax.set_xticks(range(len(ways)), ways, rotation=40, ha='right', fontsize=8)
+        ax.set_xlim(-0.6, len(ways) - 0.4)
     axes[0, 0].set_ylabel('UAR on the test corpus, %')
     return fig
 
 # %% ../../nbs/experiments/20_analysis.ipynb #2faf0d41
 def ensemble(
-    tables, # predictions of one system, a table a seed (of a test corpus or of several)
-)->pd.DataFrame: # predictions, a row a clip
+    tables,  # predictions of one system, a table a seed (of a test corpus or of several)
+) -> pd.DataFrame:  # predictions, a row a clip
     "The answers of the mean of the seeds' probabilities; raises `ConfigError` if they are not of the same clips and classes."
-    facts, _ = answers(tables, 'ensemble'); long = pd.concat(tables, ignore_index=True); columns = [c for c in long if c.startswith('p_')]
-    if not columns: raise ConfigError('the predictions have no probabilities', value=list(long), remedy='Give tables with columns p_<class>')
-    p = long.groupby('clip', sort=False)[columns].mean(); names = np.array([c[2:] for c in columns])
+    facts, _ = answers(tables, 'ensemble')
+    long = pd.concat(tables, ignore_index=True)
+    columns = [c for c in long if c.startswith('p_')]
+    if not columns:
+        raise ConfigError(
+            'the predictions have no probabilities',
+            value=list(long),
+            remedy='Give tables with columns p_<class>',
+        )
+    p = long.groupby('clip', sort=False)[columns].mean()
+    names = np.array([c[2:] for c in columns])
     first = long.drop_duplicates('clip').drop(columns=['seed'], errors='ignore').set_index('clip')
     return first.assign(prediction=names[p.to_numpy().argmax(1)], **p).reset_index()
 
 # %% ../../nbs/experiments/20_analysis.ipynb #f62a2f4b
 def ensemble_table(
-    cells:pd.DataFrame, # of `read_cells`
-)->pd.DataFrame: # group, system, setting, test_corpus, seeds, single (mean UAR of the seeds), and those of `metrics.judge`; percent
+    cells: pd.DataFrame,  # of `read_cells`
+) -> pd.DataFrame:  # group, system, setting, test_corpus, seeds, single (mean UAR of the seeds), and those of `metrics.judge`; percent
     "How the seeds of each trained system do together; systems with one seed and baselines are left out."
     rows = []
-    for (group, system, setting, corpus), part in cells[cells.group != 'baseline'].groupby(['group', 'system', 'setting', 'test_corpus'], sort=False):
-        if len(part) < 2: continue
-        tables = [cell_predictions(c) for c in part.itertuples()]; names = [c[2:] for c in tables[0] if c.startswith('p_')]
-        score = lambda t: judge(t.truth.map(names.index).to_numpy(), t.prediction.map(names.index).to_numpy(), t.speaker, names)
-        rows.append(dict(group=group, system=system, setting=setting, test_corpus=corpus, seeds=len(part), single=np.mean([score(t)['uar'] for t in tables])) | score(ensemble(tables)))
+    for (group, system, setting, corpus), part in cells[cells.group != 'baseline'].groupby(
+        ['group', 'system', 'setting', 'test_corpus'], sort=False
+    ):
+        if len(part) < 2:
+            continue
+        tables = [cell_predictions(c) for c in part.itertuples()]
+        names = [c[2:] for c in tables[0] if c.startswith('p_')]
+
+        def score(t):
+            return judge(
+                t.truth.map(names.index).to_numpy(),
+                t.prediction.map(names.index).to_numpy(),
+                t.speaker,
+                names,
+            )
+
+        rows.append(
+            dict(
+                group=group,
+                system=system,
+                setting=setting,
+                test_corpus=corpus,
+                seeds=len(part),
+                single=np.mean([score(t)['uar'] for t in tables]),
+            )
+            | score(ensemble(tables))
+        )
     return pd.DataFrame(rows)
 
 # %% ../../nbs/experiments/20_analysis.ipynb #4e3e5c8b
 def study_tables(
-    cells:pd.DataFrame, # of `read_cells`
-    against, # the main system, or one for each setting
-    inner:pd.DataFrame=None, # of inner trainings, see `inner_selection`
-    **options, # of `statistics.paired_test`
-)->dict: # name of the CSV → table: comparison, calibration, reliability, coverage, distance, selection, ensembles; without those that the study has nothing for
+    cells: pd.DataFrame,  # of `read_cells`
+    against,  # the main system, or one for each setting
+    inner: pd.DataFrame = None,  # of inner trainings, see `inner_selection`
+    **options,  # of `statistics.paired_test`
+) -> dict:  # name of the CSV → table: comparison, calibration, reliability, coverage, distance, selection, ensembles; without those that the study has nothing for
     "Every table of a study, settings in the order of `config.SETTINGS`."
-    cells = cells.sort_values('setting', key=lambda s: s.map(list(SETTINGS.values()).index), kind='stable'); label_hash = cells.label_hash.dropna()
+    cells = cells.sort_values(
+        'setting', key=lambda s: s.map(list(SETTINGS.values()).index), kind='stable'
+    )
+    label_hash = cells.label_hash.dropna()
     calibration, bins, points = calibration_table(cells)
-    tables = dict(comparison=paired_tests(cells, against, **options), calibration=calibration, reliability=bins, coverage=points,
-                  distance=distance_table(cells), selection=selection_table(cells, inner), ensembles=ensemble_table(cells))
-    return {name: t.assign(label_hash=label_hash.iloc[0] if len(label_hash) else '').round(5) for name, t in tables.items() if len(t)}
+    tables = dict(
+        comparison=paired_tests(cells, against, **options),
+        calibration=calibration,
+        reliability=bins,
+        coverage=points,
+        distance=distance_table(cells),
+        selection=selection_table(cells, inner),
+        ensembles=ensemble_table(cells),
+    )
+    return {
+        name: t.assign(label_hash=label_hash.iloc[0] if len(label_hash) else '').round(5)
+        for name, t in tables.items()
+        if len(t)
+    }
 
 # %% ../../nbs/experiments/20_analysis.ipynb #6ee7b1af
 def joined(
-    new:pd.DataFrame, # a table of a study
-    old:pd.DataFrame, # the same table as it was recorded before
-    systems, # names of those that old rows may be of
-)->pd.DataFrame:
+    new: pd.DataFrame,  # a table of a study
+    old: pd.DataFrame,  # the same table as it was recorded before
+    systems,  # names of those that old rows may be of
+) -> pd.DataFrame:
     "The new rows, and those of the old that are of other systems or test corpora; raises `ConfigError` for two label maps."
     maps = {*new.label_hash, *old.label_hash}
-    if len(maps) > 1: raise ConfigError('recorded tables are of another label map', value=sorted(maps), remedy='Give another folder for results')
+    if len(maps) > 1:
+        raise ConfigError(
+            'recorded tables are of another label map',
+            value=sorted(maps),
+            remedy='Give another folder for results',
+        )
     key = [c for c in ('setting', 'system', 'against', 'test_corpus', 'corpus') if c in new]
-    stays = ~pd.MultiIndex.from_frame(old[key]).isin(pd.MultiIndex.from_frame(new[key])) & old.system.isin(systems).to_numpy()
+    stays = (
+        ~pd.MultiIndex.from_frame(old[key]).isin(pd.MultiIndex.from_frame(new[key]))
+        & old.system.isin(systems).to_numpy()
+    )
     table = pd.concat([new, old[stays]], ignore_index=True)[list(new)]
-    return add_holm(table, [table.setting, table.corpus == 'all', table.group == 'ablation']) if 'p_holm' in table else table
+    return (
+        add_holm(table, [table.setting, table.corpus == 'all', table.group == 'ablation'])
+        if 'p_holm' in table
+        else table
+    )
 
 # %% ../../nbs/experiments/20_analysis.ipynb #a4ea338a
 def finish_study(
-    systems, # of `study.read_systems`
-    manifest:pd.DataFrame,
-    out, # the folder above `study`
-    results, # the folder of the tables
-    probe_seed:int=0, # of the cells that are asked what they have learnt and what an enrolment is worth
-    device:str='auto', jobs:int=-1, command:str='',
-)->list: # of the files that were written
+    systems,  # of `study.read_systems`
+    manifest: pd.DataFrame,
+    out,  # the folder above `study`
+    results,  # the folder of the tables
+    probe_seed: int = 0,  # of the cells that are asked what they have learnt and what an enrolment is worth
+    device: str = 'auto',
+    jobs: int = -1,
+    command: str = '',
+) -> list:  # of the files that were written
     "Writes every table of a study into `results`."
-    out, results = Path(out), Path(results); cells = read_cells(out/'study')
-    trained = cells[cells.group != 'baseline']; main = trained[trained.group == 'main']
-    if not len(main): raise ConfigError('has no finished cell of a main system', file=out/'study', remedy='Run the study first')
+    out, results = Path(out), Path(results)
+    cells = read_cells(out / 'study')
+    trained = cells[cells.group != 'baseline']
+    main = trained[trained.group == 'main']
+    if not len(main):
+        raise ConfigError(
+            'has no finished cell of a main system',
+            file=out / 'study',
+            remedy='Run the study first',
+        )
     corpora, synthetic = sorted(main.test_corpus.unique()), bool(manifest.synthetic.all())
-    inner = [t for s in systems if s.group == 'main' for c in corpora if (t := read_inner(s, manifest, c, s.seeds[0], out)) is not None]
-    tables, learnt, curves = study_tables(cells, main.system.unique().tolist(), pd.concat(inner) if inner else None), [], []; baselines = {}
+    inner = [
+        t
+        for s in systems
+        if s.group == 'main'
+        for c in corpora
+        if (t := read_inner(s, manifest, c, s.seeds[0], out)) is not None
+    ]
+    tables, learnt, curves = (
+        study_tables(cells, main.system.unique().tolist(), pd.concat(inner) if inner else None),
+        [],
+        [],
+    )
+    baselines = {}
     options = {s.name: s for s in systems}
-    for cell in trained[trained.group.isin(['main', 'control']) & (trained.seed == probe_seed)].itertuples():
-        system = options[cell.system]; split = make_split(manifest, cell.test_corpus, seed=cell.seed, **system.split)
+    for cell in trained[
+        trained.group.isin(['main', 'control']) & (trained.seed == probe_seed)
+    ].itertuples():
+        system = options[cell.system]
+        split = make_split(manifest, cell.test_corpus, seed=cell.seed, **system.split)
         model, config, pca, _ = load_run(cell.folder, pick_device(device))
-        parts, _ = prepare(split, manifest, picture_params(config, model.img_size), out/'features', model.speaker_dim, pca=pca, jobs=jobs, **config.voice_once)
+        parts, _ = prepare(
+            split,
+            manifest,
+            picture_params(config, model.img_size),
+            out / 'features',
+            model.speaker_dim,
+            pca=pca,
+            jobs=jobs,
+            **config.voice_once,
+        )
         learnt.append(run_tables(cell.folder, parts, pick_device(device)))
         if cell.group == 'main' and config.deviation:
             where = dict(test_corpus=cell.test_corpus, seed=cell.seed)
-            curves.append(network_enrolment(cell.folder, split, manifest, out/'features', device=device, jobs=jobs).assign(**where))
-            if cell.test_corpus not in baselines: # the same for each system
-                baselines[cell.test_corpus] = enrolment_curve(hear(parts, manifest, out/'features', jobs), split.attrs['classes'], systems=CURVES).assign(**where)
-    tables |= {name: pd.concat([t[name] for t in learnt], ignore_index=True) for name in (learnt[0] if learnt else ())}
-    if curves: tables['enrolment'] = pd.concat([*curves, *baselines.values()], ignore_index=True)
-    made = provenance(command=command); known = [*options, *cells.system]
-    told = dict(synthetic=synthetic, label_hash=cells.label_hash.dropna().iloc[0], commit=made['commit'], command=command)
+            curves.append(
+                network_enrolment(
+                    cell.folder, split, manifest, out / 'features', device=device, jobs=jobs
+                ).assign(**where)
+            )
+            if cell.test_corpus not in baselines:  # the same for each system
+                baselines[cell.test_corpus] = enrolment_curve(
+                    hear(parts, manifest, out / 'features', jobs),
+                    split.attrs['classes'],
+                    systems=CURVES,
+                ).assign(**where)
+    tables |= {
+        name: pd.concat([t[name] for t in learnt], ignore_index=True)
+        for name in (learnt[0] if learnt else ())
+    }
+    if curves:
+        tables['enrolment'] = pd.concat([*curves, *baselines.values()], ignore_index=True)
+    made = provenance(command=command)
+    known = [*options, *cells.system]
+    told = dict(
+        synthetic=synthetic,
+        label_hash=cells.label_hash.dropna().iloc[0],
+        commit=made['commit'],
+        command=command,
+    )
     for name, t in tables.items():
-        file = results/f'{name}.csv'; t = t.assign(**told)
-        if file.exists(): t = joined(t, pd.read_csv(file), known)
-        with atomic(file) as tmp: t.to_csv(tmp, index=False)
-    return [results/f'{name}.csv' for name in tables]
+        file = results / f'{name}.csv'
+        t = t.assign(**told)
+        if file.exists():
+            t = joined(t, pd.read_csv(file), known)
+        with atomic(file) as tmp:
+            t.to_csv(tmp, index=False)
+    return [results / f'{name}.csv' for name in tables]

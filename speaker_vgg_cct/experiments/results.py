@@ -7,147 +7,271 @@ __all__ = ['KEY', 'COLUMNS', 'result_row', 'read_table', 'append_runs', 'read_ru
            'recorded_provenance', 'load_aggregates']
 
 # %% ../../nbs/experiments/00_results.ipynb #562d5b12
-import json, re
+import json
+import re
 from pathlib import Path
 
-import numpy as np, pandas as pd, yaml
+import numpy as np
+import pandas as pd
+import yaml
 from filelock import FileLock
 
 from ..core import ConfigError, StoreError, atomic, write_text
 
 # %% ../../nbs/experiments/00_results.ipynb #4a5af6b3
-KEY = ['system', 'test_corpus', 'label_hash', 'split_hash', 'config_hash', 'seed'] # what makes a run that run
-COLUMNS = ['test_corpus', 'train_corpora', 'task', 'system', 'group', 'setting', 'seed', 'n', 'speakers', 'uar', 'uar_low', 'uar_high', 'accuracy', 'macro_f1', 'validation_uar',
-           'synthetic', 'augmentation', 'balance', 'label_hash', 'split_hash', 'config_hash', 'commit', 'command']
+KEY = [
+    'system',
+    'test_corpus',
+    'label_hash',
+    'split_hash',
+    'config_hash',
+    'seed',
+]  # what makes a run that run
+COLUMNS = [
+    'test_corpus',
+    'train_corpora',
+    'task',
+    'system',
+    'group',
+    'setting',
+    'seed',
+    'n',
+    'speakers',
+    'uar',
+    'uar_low',
+    'uar_high',
+    'accuracy',
+    'macro_f1',
+    'validation_uar',
+    'synthetic',
+    'augmentation',
+    'balance',
+    'label_hash',
+    'split_hash',
+    'config_hash',
+    'commit',
+    'command',
+]
+
 
 def result_row(
-    made:dict, # a run's `provenance.json`
-    metrics:dict, # of `metrics.evaluate`, or of a baseline or floor
-    system:str=None, # a baseline or floor; None: the run itself, by its name in a study, or else its model and augmentation
-)->dict:
+    made: dict,  # a run's `provenance.json`
+    metrics: dict,  # of `metrics.evaluate`, or of a baseline or floor
+    system: str = None,  # a baseline or floor; None: the run itself, by its name in a study, or else its model and augmentation
+) -> dict:
     "A row of the table. A baseline or floor belongs to its split, so it carries no configuration."
     s, bare = made['split'], system is not None
-    model = made.get('system') or made['model'] + ('' if s['augmentation'] == 'no_aug' else f", {s['augmentation']}")
-    row = dict(test_corpus=s['test_corpus'], train_corpora='+'.join(s['train_corpora']), task=s['task'], system=system or model, group='baseline' if bare else made.get('group', 'main'), setting='inductive' if bare else made['setting'],
-               seed=s['seed'], synthetic=made['synthetic'], augmentation=s['augmentation'], balance=s['balance'], label_hash=made['label_hash'], split_hash=made['split_hash'],
-               config_hash='' if bare else made['config_hash'], commit=made['commit'], command=made.get('command', ''))
+    model = made.get('system') or made['model'] + (
+        '' if s['augmentation'] == 'no_aug' else f", {s['augmentation']}"
+    )
+    row = dict(
+        test_corpus=s['test_corpus'],
+        train_corpora='+'.join(s['train_corpora']),
+        task=s['task'],
+        system=system or model,
+        group='baseline' if bare else made.get('group', 'main'),
+        setting='inductive' if bare else made['setting'],
+        seed=s['seed'],
+        synthetic=made['synthetic'],
+        augmentation=s['augmentation'],
+        balance=s['balance'],
+        label_hash=made['label_hash'],
+        split_hash=made['split_hash'],
+        config_hash='' if bare else made['config_hash'],
+        commit=made['commit'],
+        command=made.get('command', ''),
+    )
     return row | {k: v for k, v in metrics.items() if k in COLUMNS or k.startswith('recall_')}
 
 # %% ../../nbs/experiments/00_results.ipynb #7aa433b7
-_text = {c: str for c in KEY + ['train_corpora', 'task', 'group', 'setting', 'augmentation', 'balance', 'commit', 'command'] if c != 'seed'}
+_text = {
+    c: str
+    for c in KEY
+    + ['train_corpora', 'task', 'group', 'setting', 'augmentation', 'balance', 'commit', 'command']
+    if c != 'seed'
+}
+
 
 def read_table(
-    results, # the folder with `runs.csv`
-)->pd.DataFrame: # all rows, oldest first; empty if there is no file
+    results,  # the folder with `runs.csv`
+) -> pd.DataFrame:  # all rows, oldest first; empty if there is no file
     "The results table as it is; raises `StoreError` if it is not one."
-    f = Path(results)/'runs.csv'
-    if not f.exists(): return pd.DataFrame(columns=COLUMNS)
-    try: table = pd.read_csv(f, dtype=_text, keep_default_na=False, na_values={c: [''] for c in ('uar_low', 'uar_high', 'n', 'speakers', 'validation_uar')})
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e: raise StoreError(f'is not a results table: {e}', file=f) from None
+    f = Path(results) / 'runs.csv'
+    if not f.exists():
+        return pd.DataFrame(columns=COLUMNS)
+    try:
+        table = pd.read_csv(
+            f,
+            dtype=_text,
+            keep_default_na=False,
+            na_values={c: [''] for c in ('uar_low', 'uar_high', 'n', 'speakers', 'validation_uar')},
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
+        raise StoreError(f'is not a results table: {e}', file=f) from None
     lacking = set(COLUMNS) - set(table)
-    if lacking: raise StoreError(f'lacks the columns {sorted(lacking)}', file=f, remedy='Restore it from git')
+    if lacking:
+        raise StoreError(
+            f'lacks the columns {sorted(lacking)}', file=f, remedy='Restore it from git'
+        )
     recalls = [c for c in table if c.startswith('recall_')]
     return table.assign(**{c: pd.to_numeric(table[c]) for c in recalls})
 
+
 def append_runs(
-    rows, # dicts of `result_row`
-    results, # the folder with `runs.csv`
-)->int: # how many were new
+    rows,  # dicts of `result_row`
+    results,  # the folder with `runs.csv`
+) -> int:  # how many were new
     "Adds rows to the table, under a lock; a row that says what an older one says is not added."
-    results = Path(results); results.mkdir(parents=True, exist_ok=True); new = 0
-    with FileLock(results/'.runs.lock'):
+    results = Path(results)
+    results.mkdir(parents=True, exist_ok=True)
+    new = 0
+    with FileLock(results / '.runs.lock'):
         table = read_table(results)
         for row in rows:
             scored = ['uar', 'accuracy', 'macro_f1', 'n']
-            old = table[(table[KEY].astype(str) == [str(row[k]) for k in KEY]).all(axis=1)] if len(table) else table
-            if len(old) and all(np.isclose(float(old.iloc[-1][c]), float(row[c]), atol=1e-3) for c in scored if c in row): continue
-            table = pd.DataFrame([row]) if not len(table) else pd.concat([table, pd.DataFrame([row])], ignore_index=True); new += 1
+            old = (
+                table[(table[KEY].astype(str) == [str(row[k]) for k in KEY]).all(axis=1)]
+                if len(table)
+                else table
+            )
+            if len(old) and all(
+                np.isclose(float(old.iloc[-1][c]), float(row[c]), atol=1e-3)
+                for c in scored
+                if c in row
+            ):
+                continue
+            table = (
+                pd.DataFrame([row])
+                if not len(table)
+                else pd.concat([table, pd.DataFrame([row])], ignore_index=True)
+            )
+            new += 1
         if new:
-            table = table.reindex(columns=COLUMNS + sorted(c for c in table if c.startswith('recall_')))
-            with atomic(results/'runs.csv') as tmp: table.to_csv(tmp, index=False)
+            table = table.reindex(
+                columns=COLUMNS + sorted(c for c in table if c.startswith('recall_'))
+            )
+            with atomic(results / 'runs.csv') as tmp:
+                table.to_csv(tmp, index=False)
     return new
 
 # %% ../../nbs/experiments/00_results.ipynb #1a7aec84
 def read_runs(
-    results, # a folder; or a list, of which one folder has a table
-)->pd.DataFrame:
+    results,  # a folder; or a list, of which one folder has a table
+) -> pd.DataFrame:
     "The latest row of each run in a folder; raises `ConfigError` for the tables of several folders."
     folders = [results] if isinstance(results, (str, Path)) else list(results)
     tables = {str(f): t for f in dict.fromkeys(folders) if len(t := read_table(f))}
     if len(tables) > 1:
-        raise ConfigError('results of several sources are not joined', value=list(tables), remedy='Read one folder at a time')
-    if not tables: return pd.DataFrame(columns=COLUMNS)
+        raise ConfigError(
+            'results of several sources are not joined',
+            value=list(tables),
+            remedy='Read one folder at a time',
+        )
+    if not tables:
+        return pd.DataFrame(columns=COLUMNS)
     return next(iter(tables.values())).drop_duplicates(KEY, keep='last', ignore_index=True)
 
 # %% ../../nbs/experiments/00_results.ipynb #ead6bba1
-def run_name(row:dict)->str:
+def run_name(row: dict) -> str:
     "A readable and unique name of a row's run."
     system = re.sub(r'\W+', '-', row['system'])
     return f"{row['test_corpus']}-{system}-{str(row['split_hash'])[:6]}-{str(row['config_hash'])[:6]}-seed{row['seed']}"
+
 
 def _replace_rows(file, run, rows):
     "Puts the rows of a run into a table of all runs, in place of those that it held. Rows are in the order of the runs' names."
     rows = rows.assign(run=run)[['run', *rows]]
     old = pd.read_csv(file, dtype={'run': str}) if file.exists() else rows[:0]
     parts = [part for part in (old[old.run != run], rows) if len(part)]
-    with atomic(file) as tmp: pd.concat(parts).sort_values('run', kind='stable').to_csv(tmp, index=False)
+    with atomic(file) as tmp:
+        pd.concat(parts).sort_values('run', kind='stable').to_csv(tmp, index=False)
+
 
 def _replace_line(file, run, line):
-    lines = {json.loads(l)['run']: l for l in file.read_text(encoding='utf-8').splitlines()} if file.exists() else {}
+    lines = (
+        {json.loads(entry)['run']: entry for entry in file.read_text(encoding='utf-8').splitlines()}
+        if file.exists()
+        else {}
+    )
     lines[run] = json.dumps(line, ensure_ascii=False)
     write_text(file, ''.join(f'{lines[r]}\n' for r in sorted(lines)))
 
 # %% ../../nbs/experiments/00_results.ipynb #c0ffee50
 def save_run(
-    out, # a run folder that was evaluated
-    row:dict, # its row
-    results, # the results folder
+    out,  # a run folder that was evaluated
+    row: dict,  # its row
+    results,  # the results folder
 ):
     "Puts a run's confusion counts, learning curve, options and provenance into the tables beside `runs.csv`, under a lock."
-    from sklearn.metrics import confusion_matrix # slow to import
+    from sklearn.metrics import confusion_matrix  # slow to import
+
     out, results, run = Path(out), Path(results), run_name(row)
-    made = json.loads((out/'provenance.json').read_text())
-    answers = pd.read_csv(out/'predictions.csv')
+    made = json.loads((out / 'provenance.json').read_text())
+    answers = pd.read_csv(out / 'predictions.csv')
     counts = confusion_matrix(answers.truth, answers.prediction, labels=made['classes'])
-    counts = pd.DataFrame(counts, pd.Index(made['classes'], name='truth'), pd.Index(made['classes'], name='prediction'))
-    epochs = pd.read_csv(out/'summary.csv').drop(columns='seconds').round(5)
-    options = yaml.safe_load((out/'args.yaml').read_text())
+    counts = pd.DataFrame(
+        counts,
+        pd.Index(made['classes'], name='truth'),
+        pd.Index(made['classes'], name='prediction'),
+    )
+    epochs = pd.read_csv(out / 'summary.csv').drop(columns='seconds').round(5)
+    options = yaml.safe_load((out / 'args.yaml').read_text())
     results.mkdir(parents=True, exist_ok=True)
-    with FileLock(results/'.runs.lock'):
-        _replace_rows(results/'counts.csv', run, counts.stack().rename('n').reset_index())
-        _replace_rows(results/'epochs.csv', run, epochs)
-        _replace_line(results/'provenance.jsonl', run, dict(run=run, options=options, provenance=made))
+    with FileLock(results / '.runs.lock'):
+        _replace_rows(results / 'counts.csv', run, counts.stack().rename('n').reset_index())
+        _replace_rows(results / 'epochs.csv', run, epochs)
+        _replace_line(
+            results / 'provenance.jsonl', run, dict(run=run, options=options, provenance=made)
+        )
+
 
 def recorded_provenance(
-    run:str, # as `run_name` gives it
-    results, # the results folder
-)->tuple: # options, provenance
+    run: str,  # as `run_name` gives it
+    results,  # the results folder
+) -> tuple:  # options, provenance
     "What a recorded run was made with; raises `StoreError` if it is not recorded."
-    file, old = Path(results)/'provenance.jsonl', Path(results)/'runs'/run
+    file, old = Path(results) / 'provenance.jsonl', Path(results) / 'runs' / run
     for line in file.read_text(encoding='utf-8').splitlines() if file.exists() else ():
-        if (known := json.loads(line))['run'] == run: return known['options'], known['provenance']
-    try: return yaml.safe_load((old/'args.yaml').read_text()), json.loads((old/'provenance.json').read_text())
+        if (known := json.loads(line))['run'] == run:
+            return known['options'], known['provenance']
+    try:
+        return yaml.safe_load((old / 'args.yaml').read_text()), json.loads(
+            (old / 'provenance.json').read_text()
+        )
     except FileNotFoundError:
-        raise StoreError('the options and provenance of the run are not there', file=file, value=run,
-                         remedy='Restore them from git; baselines and floors have none') from None
+        raise StoreError(
+            'the options and provenance of the run are not there',
+            file=file,
+            value=run,
+            remedy='Restore them from git; baselines and floors have none',
+        ) from None
 
 # %% ../../nbs/experiments/00_results.ipynb #c0ffee51
 def _rows_of(file, run):
     "The rows of a run in a table of all runs, without its name; None if there are none."
-    if not file.exists(): return None
+    if not file.exists():
+        return None
     table = pd.read_csv(file, dtype={'run': str})
-    table = table[table.run == run].drop(columns='run').dropna(axis=1, how='all').reset_index(drop=True)
+    table = (
+        table[table.run == run].drop(columns='run').dropna(axis=1, how='all').reset_index(drop=True)
+    )
     return table if len(table) else None
 
+
 def load_aggregates(
-    row, # a row of `read_runs`
-    results, # folders to look in
-)->tuple: # confusion counts (rows: truth), learning curve; None if no folder has them
+    row,  # a row of `read_runs`
+    results,  # folders to look in
+) -> tuple:  # confusion counts (rows: truth), learning curve; None if no folder has them
     "The confusion counts and the learning curve of a recorded run."
     for folder in map(Path, results):
         run = run_name(row)
-        counts, epochs = _rows_of(folder/'counts.csv', run), _rows_of(folder/'epochs.csv', run)
+        counts, epochs = _rows_of(folder / 'counts.csv', run), _rows_of(folder / 'epochs.csv', run)
         if counts is not None and epochs is not None:
             classes = list(dict.fromkeys(counts.truth))
-            return counts.pivot(index='truth', columns='prediction', values='n').loc[classes, classes].rename_axis(columns=None), epochs
-        if (old := folder/'runs'/run).is_dir(): return pd.read_csv(old/'confusion.csv', index_col='truth'), pd.read_csv(old/'summary.csv')
+            return counts.pivot(index='truth', columns='prediction', values='n').loc[
+                classes, classes
+            ].rename_axis(columns=None), epochs
+        if (old := folder / 'runs' / run).is_dir():
+            return pd.read_csv(old / 'confusion.csv', index_col='truth'), pd.read_csv(
+                old / 'summary.csv'
+            )

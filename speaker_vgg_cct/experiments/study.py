@@ -8,309 +8,686 @@ __all__ = ['STUDY_GROUPS', 'System', 'study_split', 'read_systems', 'nearest', '
            'rerun', 'record_rerun', 'read_inner', 'run_inner', 'network_enrolment']
 
 # %% ../../nbs/experiments/10_study.ipynb #731343fc
-import inspect, json, shutil
+import inspect
+import json
+import re
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd, re, yaml
+import pandas as pd
+import yaml
 from filelock import FileLock
 
-from ..features.spectrogram import picture_params
-from ..training.leakage import check, checkpoint_ledger, full_audit, run_ledgers, save_ledgers, setting_of, store_fingerprints
-from ..evaluation.baselines import baseline_predictions, hear, judge_predictions, store_egemaps
 from ..config import Config, weights_help, weights_path
 from ..core import ConfigError, StoreError, atomic, choose, provenance, write_json
-from ..training.dataset import clips_heard, prepare, run_enrolment, speakers_of, store_pictures, store_voices, voice_vectors
-from ..evaluation.metrics import evaluate, floors, judge, validate
-from ..training.pretrain import TARGETS, pretrain
-from .results import append_runs, read_runs, result_row, recorded_provenance, run_name, save_run
-from ..encoders.speaker import encoder_id, encoder_parts, ENCODERS
 from ..data.split import make_split, split_hash
-from ..training.loop import config_of, load_config, load_run, make_model, pick_device, predict_logits, threads, train
 from ..data.waveform import WAVEFORM
+from ..encoders.speaker import ENCODERS, encoder_id, encoder_parts
+from speaker_vgg_cct.evaluation.baselines import (
+    baseline_predictions,
+    hear,
+    judge_predictions,
+    store_egemaps,
+)
+from ..evaluation.metrics import evaluate, floors, judge, validate
+from speaker_vgg_cct.experiments.results import (
+    append_runs,
+    read_runs,
+    recorded_provenance,
+    result_row,
+    run_name,
+    save_run,
+)
+from ..features.spectrogram import picture_params
+from speaker_vgg_cct.training.dataset import (
+    clips_heard,
+    prepare,
+    run_enrolment,
+    speakers_of,
+    store_pictures,
+    store_voices,
+    voice_vectors,
+)
+from speaker_vgg_cct.training.leakage import (
+    check,
+    checkpoint_ledger,
+    full_audit,
+    run_ledgers,
+    save_ledgers,
+    setting_of,
+    store_fingerprints,
+)
+from speaker_vgg_cct.training.loop import (
+    config_of,
+    load_config,
+    load_run,
+    make_model,
+    pick_device,
+    predict_logits,
+    threads,
+    train,
+)
+from ..training.pretrain import TARGETS, pretrain
 
 # %% ../../nbs/experiments/10_study.ipynb #4fb25469
 STUDY_GROUPS = 'main', 'control', 'ablation'
 _of_split = 'augmentation', 'balance', 'validation'
-_of_study = *_of_split, 'task', 'train_corpora' # the same for all systems
+_of_study = *_of_split, 'task', 'train_corpora'  # the same for all systems
+
 
 @dataclass(frozen=True)
 class System:
     "A system of a study."
+
     name: str
-    group: str # of `STUDY_GROUPS`
-    preset: str # in `configs/`, or a YAML file
-    seeds: tuple # of split and training
-    options: dict = field(default_factory=dict) # of `loop.load_config`, over the preset
-    split: dict = field(default_factory=dict) # of `split.make_split`: augmentation, balance, validation
-    pretrain: str = None # target of `pretrain.pretrain`: start from weights that learned from the training corpora without labels
+    group: str  # of `STUDY_GROUPS`
+    preset: str  # in `configs/`, or a YAML file
+    seeds: tuple  # of split and training
+    options: dict = field(default_factory=dict)  # of `loop.load_config`, over the preset
+    split: dict = field(
+        default_factory=dict
+    )  # of `split.make_split`: augmentation, balance, validation
+    pretrain: str = None  # target of `pretrain.pretrain`: start from weights that learned from the training corpora without labels
+
 
 def _read_study(file):
-    try: study = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as e: raise ConfigError(f'is no study that can be read: {e}', file=file) from None
+    try:
+        study = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as e:
+        raise ConfigError(f'is no study that can be read: {e}', file=file) from None
     lacking = {'preset', 'seeds', 'systems'} - set(study if isinstance(study, dict) else ())
-    if lacking: raise ConfigError('is no study', file=file, value=f'lacks {", ".join(sorted(lacking))}', remedy='See configs/study.yaml')
+    if lacking:
+        raise ConfigError(
+            'is no study',
+            file=file,
+            value=f'lacks {", ".join(sorted(lacking))}',
+            remedy='See configs/study.yaml',
+        )
     split = study.setdefault('split', {})
-    if not isinstance(split, dict): raise ConfigError('split must hold options of a split', file=file, value=split, remedy='Such as {balance: no_balanced}')
-    for k in split: choose(k, _of_study, 'option of the split', file=file)
+    if not isinstance(split, dict):
+        raise ConfigError(
+            'split must hold options of a split',
+            file=file,
+            value=split,
+            remedy='Such as {balance: no_balanced}',
+        )
+    for k in split:
+        choose(k, _of_study, 'option of the split', file=file)
     return study
 
+
 def study_split(
-    file, # of a study
-)->dict: # of `split.make_split`
+    file,  # of a study
+) -> dict:  # of `split.make_split`
     "The split of a study, on which its baselines are made. A system may have another of its own."
     return _read_study(Path(file))['split']
 
+
 def read_systems(
-    file, # YAML: `preset`, `split`, `seeds` by group, `systems`, which may have `seeds` of their own
-)->list: # of `System`
+    file,  # YAML: `preset`, `split`, `seeds` by group, `systems`, which may have `seeds` of their own
+) -> list:  # of `System`
     "The systems of a study; raises `ConfigError` for what is not understood, before anything is trained."
-    file = Path(file); study, found = _read_study(file), []
+    file = Path(file)
+    study, found = _read_study(file), []
     for name, own in study['systems'].items():
-        own = dict(own or {}); group = own.pop('group', 'ablation')
-        if group not in STUDY_GROUPS or group not in study['seeds']: raise ConfigError(f'{name}: the group is not known, or has no seeds', file=file, value=group, remedy=f'Known: {", ".join(STUDY_GROUPS)}')
+        own = dict(own or {})
+        group = own.pop('group', 'ablation')
+        if group not in STUDY_GROUPS or group not in study['seeds']:
+            raise ConfigError(
+                f'{name}: the group is not known, or has no seeds',
+                file=file,
+                value=group,
+                remedy=f'Known: {", ".join(STUDY_GROUPS)}',
+            )
         seeds = own.pop('seeds', study['seeds'][group])
-        if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds): raise ConfigError(f'{name}: seeds must be a list of whole numbers', file=file, value=seeds)
+        if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds):
+            raise ConfigError(
+                f'{name}: seeds must be a list of whole numbers', file=file, value=seeds
+            )
         split = study['split'] | {k: own.pop(k) for k in _of_split if k in own}
         target, preset = own.pop('pretrain', None), own.pop('preset', study['preset'])
-        if target: choose(target, TARGETS, f'{name}: target of pretraining', file=file)
+        if target:
+            choose(target, TARGETS, f'{name}: target of pretraining', file=file)
         system = System(name, group, preset, tuple(seeds), own, split, target)
-        try: load_config(system.preset, **own)
-        except ConfigError as e: raise ConfigError(f'{name}: {e}', file=file) from None
+        try:
+            load_config(system.preset, **own)
+        except ConfigError as e:
+            raise ConfigError(f'{name}: {e}', file=file) from None
         found.append(system)
     return found
 
 # %% ../../nbs/experiments/10_study.ipynb #c4caf56b
 def nearest(
-    system:System,
-    others, # of `System`
-)->System:
+    system: System,
+    others,  # of `System`
+) -> System:
     "The one of several systems that differs from it in the fewest options; of equals the first."
-    said = lambda s: s.options | s.split | dict(preset=s.preset, pretrain=s.pretrain)
-    def apart(other): a, b = said(system), said(other); return sum(a.get(k) != b.get(k) for k in a.keys() | b.keys())
+
+    def said(s):
+        return s.options | s.split | dict(preset=s.preset, pretrain=s.pretrain)
+
+    def apart(other):
+        a, b = said(system), said(other)
+        return sum(a.get(k) != b.get(k) for k in a.keys() | b.keys())
+
     return min(others, key=apart)
 
 # %% ../../nbs/experiments/10_study.ipynb #2de887b5
 def lacking_weights(
-    systems, # of `System`
-)->dict: # name of a system → what its file is called, and where to get it
+    systems,  # of `System`
+) -> dict:  # name of a system → what its file is called, and where to get it
     "The systems whose encoder's weights file is not there."
-    def what(s): return f"{weights_path(s.options['weights'])}. {weights_help(s.options['weights'])}. {next(ENCODERS[n].published for n, file in encoder_parts(s.options['encoder'], s.options['weights']) if file)}"
-    return {s.name: what(s) for s in systems if s.options.get('weights') and not weights_path(s.options['weights']).is_file()}
+
+    def what(s):
+        return f"{weights_path(s.options['weights'])}. {weights_help(s.options['weights'])}. {next(ENCODERS[n].published for n, file in encoder_parts(s.options['encoder'], s.options['weights']) if file)}"
+
+    return {
+        s.name: what(s)
+        for s in systems
+        if s.options.get('weights') and not weights_path(s.options['weights']).is_file()
+    }
+
 
 def campplus_of(
-    systems, # of `System`
-): # a path, or None
+    systems,  # of `System`
+):  # a path, or None
     "The weights of CAM++ that systems of a study hear with, for its baselines."
-    return next((s.options['weights'] for s in systems if 'campplus' in s.options.get('encoder', '').split('+')), None)
+    return next(
+        (
+            s.options['weights']
+            for s in systems
+            if 'campplus' in s.options.get('encoder', '').split('+')
+        ),
+        None,
+    )
 
 # %% ../../nbs/experiments/10_study.ipynb #6559a8c2
 def train_cell(
-    split:pd.DataFrame, # of `split.make_split`; with or without a test part
-    manifest:pd.DataFrame,
-    config:Config,
-    folder, # of the run
-    features, # folder of the stores
-    device:str='auto',
-    jobs:int=-1,
-    **more, # entries for `provenance.json`, such as the command
-)->tuple: # provenance, parts
+    split: pd.DataFrame,  # of `split.make_split`; with or without a test part
+    manifest: pd.DataFrame,
+    config: Config,
+    folder,  # of the run
+    features,  # folder of the stores
+    device: str = 'auto',
+    jobs: int = -1,
+    **more,  # entries for `provenance.json`, such as the command
+) -> tuple:  # provenance, parts
     "Trains one system on one split and writes down what each fitted part saw; raises `ConfigError` if ledgers and options disagree on the setting."
-    folder = Path(folder); model = make_model(config, len(split.attrs['classes']))
-    parts, pca = prepare(split, manifest, picture_params(config, model.img_size), features, model.speaker_dim, jobs=jobs, **config.voice)
-    train(parts, pca, split, config, folder, device, watch=parts.get('test'), **more); made = json.loads((folder/'provenance.json').read_text())
-    ledgers = run_ledgers(split, pca, run_enrolment(split, speakers_of(split, manifest), config.enrol)[0] if pca and config.deviation else None, checkpoint_ledger(config.initial_checkpoint, manifest))
-    save_ledgers(ledgers, folder/'ledgers.json'); setting = setting_of(ledgers, split, manifest)
-    if 'test' in parts and setting != made['setting']: raise ConfigError('the ledgers say another setting than the options', value=setting, file=folder/'ledgers.json')
+    folder = Path(folder)
+    model = make_model(config, len(split.attrs['classes']))
+    parts, pca = prepare(
+        split,
+        manifest,
+        picture_params(config, model.img_size),
+        features,
+        model.speaker_dim,
+        jobs=jobs,
+        **config.voice,
+    )
+    train(parts, pca, split, config, folder, device, watch=parts.get('test'), **more)
+    made = json.loads((folder / 'provenance.json').read_text())
+    ledgers = run_ledgers(
+        split,
+        pca,
+        run_enrolment(split, speakers_of(split, manifest), config.enrol)[0]
+        if pca and config.deviation
+        else None,
+        checkpoint_ledger(config.initial_checkpoint, manifest),
+    )
+    save_ledgers(ledgers, folder / 'ledgers.json')
+    setting = setting_of(ledgers, split, manifest)
+    if 'test' in parts and setting != made['setting']:
+        raise ConfigError(
+            'the ledgers say another setting than the options',
+            value=setting,
+            file=folder / 'ledgers.json',
+        )
     validate(folder, parts['validation'], device)
     return made, parts
 
+
 def run_cell(
-    split:pd.DataFrame, manifest:pd.DataFrame, config:Config, folder, features, device:str='auto', jobs:int=-1, **more, # of `train_cell`
-)->tuple: # metrics of `metrics.evaluate`, provenance, parts
+    split: pd.DataFrame,
+    manifest: pd.DataFrame,
+    config: Config,
+    folder,
+    features,
+    device: str = 'auto',
+    jobs: int = -1,
+    **more,  # of `train_cell`
+) -> tuple:  # metrics of `metrics.evaluate`, provenance, parts
     "Trains and tests one system on one split."
     made, parts = train_cell(split, manifest, config, folder, features, device, jobs, **more)
     return evaluate(folder, parts['test'], device), made, parts
 
 # %% ../../nbs/experiments/10_study.ipynb #73ce0bf6
-def slug(name:str)->str: "A folder's name for a system."; return re.sub(r'\W+', '-', name).strip('-').lower()
+def slug(name: str) -> str:
+    "A folder's name for a system."
+    return re.sub(r'\W+', '-', name).strip('-').lower()
 
-def _finished(folder, config, split): # the metrics of a cell that is there, and its provenance
-    if not all((folder/f).exists() for f in ('provenance.json', 'performance.yaml', 'validation.csv')): return None
-    made = json.loads((folder/'provenance.json').read_text())
-    if (made['config_hash'], made['split_hash'], made.get('waveform')) != (config.hash, split_hash(split), WAVEFORM): return None # `train` says what is wrong with it
-    return yaml.safe_load((folder/'performance.yaml').read_text()), made
 
-def system_config(system:System, manifest:pd.DataFrame, test_corpus:str, seed:int, out, device:str='auto', jobs:int=-1)->Config:
+def _finished(folder, config, split):  # the metrics of a cell that is there, and its provenance
+    if not all(
+        (folder / f).exists() for f in ('provenance.json', 'performance.yaml', 'validation.csv')
+    ):
+        return None
+    made = json.loads((folder / 'provenance.json').read_text())
+    if (made['config_hash'], made['split_hash'], made.get('waveform')) != (
+        config.hash,
+        split_hash(split),
+        WAVEFORM,
+    ):
+        return None  # `train` says what is wrong with it
+    return yaml.safe_load((folder / 'performance.yaml').read_text()), made
+
+
+def system_config(
+    system: System,
+    manifest: pd.DataFrame,
+    test_corpus: str,
+    seed: int,
+    out,
+    device: str = 'auto',
+    jobs: int = -1,
+) -> Config:
     "The options of a cell; pretrains without the test corpus if the system asks for it."
     config = load_config(system.preset, **system.options, seed=seed)
-    if not system.pretrain: return config
-    file = pretrain(manifest, config, Path(out)/'features', Path(out)/'pretrain'/slug(system.name)/test_corpus/f'seed{seed}', system.pretrain,
-                    leave_out=test_corpus, functionals=store_egemaps, device=device, jobs=jobs)
+    if not system.pretrain:
+        return config
+    file = pretrain(
+        manifest,
+        config,
+        Path(out) / 'features',
+        Path(out) / 'pretrain' / slug(system.name) / test_corpus / f'seed{seed}',
+        system.pretrain,
+        leave_out=test_corpus,
+        functionals=store_egemaps,
+        device=device,
+        jobs=jobs,
+    )
     return load_config(system.preset, **system.options, seed=seed, initial_checkpoint=str(file))
 
+
 def run_system(
-    system:System, manifest:pd.DataFrame, test_corpus:str, seed:int,
-    out, # the study's folder: cells and, in `features`, the stores
-    results, # the folder of the results table
-    device:str='auto', jobs:int=-1, command:str='',
-)->dict: # the row of the results table
+    system: System,
+    manifest: pd.DataFrame,
+    test_corpus: str,
+    seed: int,
+    out,  # the study's folder: cells and, in `features`, the stores
+    results,  # the folder of the results table
+    device: str = 'auto',
+    jobs: int = -1,
+    command: str = '',
+) -> dict:  # the row of the results table
     "One cell, made or found; its row goes into the table."
-    split = make_split(manifest, test_corpus, seed=seed, **system.split); config = system_config(system, manifest, test_corpus, seed, out, device, jobs)
-    folder = Path(out)/'study'/slug(system.name)/test_corpus/f'seed{seed}'
-    m, made = _finished(folder, config, split) or run_cell(split, manifest, config, folder, Path(out)/'features', device, jobs,
-                                                           system=system.name, group=system.group, command=command)[:2]
-    row = result_row(made, m | {'validation_uar': float(pd.read_csv(folder/'summary.csv').eval_uar.max())})
-    append_runs([row], results); save_run(folder, row, results)
+    split = make_split(manifest, test_corpus, seed=seed, **system.split)
+    config = system_config(system, manifest, test_corpus, seed, out, device, jobs)
+    folder = Path(out) / 'study' / slug(system.name) / test_corpus / f'seed{seed}'
+    m, made = (
+        _finished(folder, config, split)
+        or run_cell(
+            split,
+            manifest,
+            config,
+            folder,
+            Path(out) / 'features',
+            device,
+            jobs,
+            system=system.name,
+            group=system.group,
+            command=command,
+        )[:2]
+    )
+    row = result_row(
+        made, m | {'validation_uar': float(pd.read_csv(folder / 'summary.csv').eval_uar.max())}
+    )
+    append_runs([row], results)
+    save_run(folder, row, results)
     return row
 
 # %% ../../nbs/experiments/10_study.ipynb #11d8897d
 def split_options_of(
-    made:dict, # a run's `provenance.json`
-)->dict: # of `split.make_split`
+    made: dict,  # a run's `provenance.json`
+) -> dict:  # of `split.make_split`
     "All options that a split was made with, also those that the results table has no column for."
     known = [k for k in inspect.signature(make_split).parameters if k != 'manifest']
     options = {k: made['split'][k] for k in known if k in made['split']}
     # several kinds that were given as a list are recorded with a plus
-    if '+' in options.get('augmentation', ''): options['augmentation'] = options['augmentation'].split('+')
+    if '+' in options.get('augmentation', ''):
+        options['augmentation'] = options['augmentation'].split('+')
     return options
 
 # %% ../../nbs/experiments/10_study.ipynb #3d194d7b
-def _how_split(made): # the options of a split in a provenance, without what follows from them and the corpora
+def _how_split(
+    made,
+):  # the options of a split in a provenance, without what follows from them and the corpora
     return {k: v for k, v in made['split'].items() if k in split_options_of(made)}
 
+
 def run_baselines(
-    manifest:pd.DataFrame, test_corpus:str, seed:int, split_options:dict,
-    out, results, jobs:int=-1, command:str='', campplus=None, # its weights file, if its baselines are wanted
-)->Path: # the folder, with `baselines.csv` and `provenance.json`
+    manifest: pd.DataFrame,
+    test_corpus: str,
+    seed: int,
+    split_options: dict,
+    out,
+    results,
+    jobs: int = -1,
+    command: str = '',
+    campplus=None,  # its weights file, if its baselines are wanted
+) -> Path:  # the folder, with `baselines.csv` and `provenance.json`
     """Baselines and floors on the split of one corpus and seed; audits the split once more, in full.
 
     The tables of a study compare its systems with what lies here, so raises `ConfigError` for the split of another study."""
-    split = make_split(manifest, test_corpus, seed=seed, **split_options); classes = split.attrs['classes']
-    folder = Path(out)/'study'/'baselines'/test_corpus/f'seed{seed}'
-    made = provenance(command=command, waveform=WAVEFORM, group='baseline', synthetic=bool(manifest.synthetic.all()), model='', campplus=encoder_id('campplus', campplus)['weights'] if campplus else '', classes=classes, setting='inductive', config_hash='', label_hash=split.attrs['label_hash'], split_hash=split_hash(split),
-                      split={k: v for k, v in split.attrs.items() if k not in ('classes', 'label_hash')})
-    old = json.loads((folder/'provenance.json').read_text()) if (folder/'provenance.json').exists() else {}
-    other = {k: old['split'].get(k) for k in _how_split(made) if old and old['split'].get(k) != made['split'][k]}
-    if other: raise ConfigError('holds baselines of another split', file=folder, value=other, remedy=f'This one has {_how_split(made)}. Choose another folder or delete that one')
-    if any(old.get(k) != made[k] for k in ('split_hash', 'waveform')) or campplus and old.get('campplus') != made['campplus']:
-        shared = check(full_audit(split, manifest, Path(out)/'features', jobs=jobs))
-        with atomic(folder/'audit.csv') as tmp: shared.to_csv(tmp, index=False)
+    split = make_split(manifest, test_corpus, seed=seed, **split_options)
+    classes = split.attrs['classes']
+    folder = Path(out) / 'study' / 'baselines' / test_corpus / f'seed{seed}'
+    made = provenance(
+        command=command,
+        waveform=WAVEFORM,
+        group='baseline',
+        synthetic=bool(manifest.synthetic.all()),
+        model='',
+        campplus=encoder_id('campplus', campplus)['weights'] if campplus else '',
+        classes=classes,
+        setting='inductive',
+        config_hash='',
+        label_hash=split.attrs['label_hash'],
+        split_hash=split_hash(split),
+        split={k: v for k, v in split.attrs.items() if k not in ('classes', 'label_hash')},
+    )
+    old = (
+        json.loads((folder / 'provenance.json').read_text())
+        if (folder / 'provenance.json').exists()
+        else {}
+    )
+    other = {
+        k: old['split'].get(k)
+        for k in _how_split(made)
+        if old and old['split'].get(k) != made['split'][k]
+    }
+    if other:
+        raise ConfigError(
+            'holds baselines of another split',
+            file=folder,
+            value=other,
+            remedy=f'This one has {_how_split(made)}. Choose another folder or delete that one',
+        )
+    if (
+        any(old.get(k) != made[k] for k in ('split_hash', 'waveform'))
+        or campplus
+        and old.get('campplus') != made['campplus']
+    ):
+        shared = check(full_audit(split, manifest, Path(out) / 'features', jobs=jobs))
+        with atomic(folder / 'audit.csv') as tmp:
+            shared.to_csv(tmp, index=False)
         # labels are all that a baseline's parts need: no picture is drawn
-        parts = prepare(split, manifest, None, Path(out)/'features', 0, jobs=jobs)[0]
-        with atomic(folder/'baselines.csv') as tmp: baseline_predictions(hear(parts, manifest, Path(out)/'features', jobs, campplus), classes, seed=seed).to_csv(tmp, index=False)
-        write_json(folder/'floors.json', floors(parts['train'].labels, parts['test'].labels, classes)); write_json(folder/'provenance.json', made)
-    else: made = old
-    found = pd.read_csv(folder/'baselines.csv'); scores = judge_predictions(found, classes) | json.loads((folder/'floors.json').read_text())
-    append_runs([result_row(made, {'speakers': found.speaker.nunique()} | m, name) for name, m in scores.items()], results)
+        parts = prepare(split, manifest, None, Path(out) / 'features', 0, jobs=jobs)[0]
+        with atomic(folder / 'baselines.csv') as tmp:
+            baseline_predictions(
+                hear(parts, manifest, Path(out) / 'features', jobs, campplus), classes, seed=seed
+            ).to_csv(tmp, index=False)
+        write_json(
+            folder / 'floors.json', floors(parts['train'].labels, parts['test'].labels, classes)
+        )
+        write_json(folder / 'provenance.json', made)
+    else:
+        made = old
+    found = pd.read_csv(folder / 'baselines.csv')
+    scores = judge_predictions(found, classes) | json.loads((folder / 'floors.json').read_text())
+    append_runs(
+        [
+            result_row(made, {'speakers': found.speaker.nunique()} | m, name)
+            for name, m in scores.items()
+        ],
+        results,
+    )
     return folder
 
 # %% ../../nbs/experiments/10_study.ipynb #6dcba701
 def store_features(
-    systems, # of `System`
-    manifest:pd.DataFrame,
-    names, # of the test corpora
-    features, # folder of the stores
-    jobs:int=-1,
+    systems,  # of `System`
+    manifest: pd.DataFrame,
+    names,  # of the test corpora
+    features,  # folder of the stores
+    jobs: int = -1,
 ):
     "Computes what the cells of systems and their baselines will read: fingerprints, embeddings, functionals, pictures."
-    store_fingerprints(manifest, features, jobs); store_egemaps(manifest, features, jobs)
-    for encoder in ('resemblyzer', 'resemblyzer_layers'): store_voices(manifest, features, encoder, jobs=jobs) # as `hear` does
+    store_fingerprints(manifest, features, jobs)
+    store_egemaps(manifest, features, jobs)
+    for encoder in ('resemblyzer', 'resemblyzer_layers'):
+        store_voices(manifest, features, encoder, jobs=jobs)  # as `hear` does
     for s in systems:
         for seed in s.seeds:
             splits = [make_split(manifest, n, seed=seed, **s.split) for n in names]
-            config = load_config(s.preset, **s.options, seed=seed); model = make_model(config, len(splits[0].attrs['classes']))
-            rows = pd.concat(splits).drop_duplicates(['clip', 'augmentation', 'copy']).join(manifest.set_index('clip'), on='clip')
+            config = load_config(s.preset, **s.options, seed=seed)
+            model = make_model(config, len(splits[0].attrs['classes']))
+            rows = (
+                pd.concat(splits)
+                .drop_duplicates(['clip', 'augmentation', 'copy'])
+                .join(manifest.set_index('clip'), on='clip')
+            )
             store_pictures(rows, picture_params(config, model.img_size), features, seed, jobs)
-            if s.pretrain: store_pictures(manifest, picture_params(config, model.img_size), features, jobs=jobs)
+            if s.pretrain:
+                store_pictures(
+                    manifest, picture_params(config, model.img_size), features, jobs=jobs
+                )
             needed = [clips_heard(s, manifest, config.deviation, config.enrol) for s in splits]
-            for speed in (1., *(config.speeds or ())) if model.speaker_dim else ():
-                heard = pd.concat([clips if speed == 1 else clips[trains] for clips, _, trains in needed]).drop_duplicates('clip')
+            for speed in (1.0, *(config.speeds or ())) if model.speaker_dim else ():
+                heard = pd.concat(
+                    [clips if speed == 1 else clips[trains] for clips, _, trains in needed]
+                ).drop_duplicates('clip')
                 voice_vectors(heard, features, config.encoder, config.weights, jobs, speed)
 
 # %% ../../nbs/experiments/10_study.ipynb #674f944a
 def rerun(
-    name:str, # of a recorded run, as `run_name` gives it
-    manifest:pd.DataFrame, # of the corpora that it was made from
-    results, # folder with the table
-    out, # of the new run, in `rerun`, and of the stores
-    device:str='auto', jobs:int=-1, command:str='',
-)->pd.DataFrame: # a row a metric: recorded, again (percent)
+    name: str,  # of a recorded run, as `run_name` gives it
+    manifest: pd.DataFrame,  # of the corpora that it was made from
+    results,  # folder with the table
+    out,  # of the new run, in `rerun`, and of the stores
+    device: str = 'auto',
+    jobs: int = -1,
+    command: str = '',
+) -> pd.DataFrame:  # a row a metric: recorded, again (percent)
     "Trains and tests a recorded run again from nothing, with as many threads; raises `StoreError` or `ConfigError` if it cannot be the same run."
-    known = {run_name(r): r for r in read_runs(results).to_dict('records')}; choose(name, known, 'run', StoreError, file=Path(results)/'runs.csv'); row = known[name]
+    known = {run_name(r): r for r in read_runs(results).to_dict('records')}
+    choose(name, known, 'run', StoreError, file=Path(results) / 'runs.csv')
+    row = known[name]
     options, made = recorded_provenance(name, results)
-    config, split = config_of(options, Path(results)/'provenance.jsonl'), make_split(manifest, **split_options_of(made))
-    for what, new in (('label_hash', split.attrs['label_hash']), ('split_hash', split_hash(split)), ('config_hash', config.hash)):
-        if new != row[what]: raise ConfigError(f'{name}: another {what} than recorded', value=new, remedy=f'It was {row[what]}: give the same corpora, files and version ({row["commit"]})')
-    folder = Path(out)/'rerun'/name
-    if folder.exists(): shutil.rmtree(folder)
+    config, split = (
+        config_of(options, Path(results) / 'provenance.jsonl'),
+        make_split(manifest, **split_options_of(made)),
+    )
+    for what, new in (
+        ('label_hash', split.attrs['label_hash']),
+        ('split_hash', split_hash(split)),
+        ('config_hash', config.hash),
+    ):
+        if new != row[what]:
+            raise ConfigError(
+                f'{name}: another {what} than recorded',
+                value=new,
+                remedy=f'It was {row[what]}: give the same corpora, files and version ({row["commit"]})',
+            )
+    folder = Path(out) / 'rerun' / name
+    if folder.exists():
+        shutil.rmtree(folder)
     with threads(made['threads']):
-        m = run_cell(split, manifest, config, folder, Path(out)/'features', device, jobs, system=row['system'], group=row['group'], command=command)[0]
-    metrics = [k for k in row if k in ('uar', 'accuracy', 'macro_f1') or k.startswith('recall_') and k in m]
-    return pd.DataFrame({'recorded': {k: float(row[k]) for k in metrics}, 'again': {k: float(m[k]) for k in metrics}})
+        m = run_cell(
+            split,
+            manifest,
+            config,
+            folder,
+            Path(out) / 'features',
+            device,
+            jobs,
+            system=row['system'],
+            group=row['group'],
+            command=command,
+        )[0]
+    metrics = [
+        k for k in row if k in ('uar', 'accuracy', 'macro_f1') or k.startswith('recall_') and k in m
+    ]
+    return pd.DataFrame(
+        {
+            'recorded': {k: float(row[k]) for k in metrics},
+            'again': {k: float(m[k]) for k in metrics},
+        }
+    )
 
 # %% ../../nbs/experiments/10_study.ipynb #27d62c98
 def record_rerun(
-    name:str, # of a recorded run, as `run_name` gives it
-    table:pd.DataFrame, # of `rerun`
-    results, # folder with the table
-    command:str='',
-    to=None, # folder of `reruns.csv`; None: that of the table
-)->pd.DataFrame: # `reruns.csv`: name, recorded, again (UAR, percent), threads, recorded_on, processor, commit, command
+    name: str,  # of a recorded run, as `run_name` gives it
+    table: pd.DataFrame,  # of `rerun`
+    results,  # folder with the table
+    command: str = '',
+    to=None,  # folder of `reruns.csv`; None: that of the table
+) -> pd.DataFrame:  # `reruns.csv`: name, recorded, again (UAR, percent), threads, recorded_on, processor, commit, command
     "Writes down how a run came out again, in place of what was known of it on this processor; raises `StoreError` if the file there is no such table."
-    results = Path(results); made, here, file = recorded_provenance(name, results)[1], provenance(), Path(to or results)/'reruns.csv'
-    row = dict(name=name, recorded=table.recorded['uar'], again=table.again['uar'], threads=made['threads'], recorded_on=made.get('processor', ''), processor=here['processor'], commit=here['commit'], command=command)
+    results = Path(results)
+    made, here, file = (
+        recorded_provenance(name, results)[1],
+        provenance(),
+        Path(to or results) / 'reruns.csv',
+    )
+    row = dict(
+        name=name,
+        recorded=table.recorded['uar'],
+        again=table.again['uar'],
+        threads=made['threads'],
+        recorded_on=made.get('processor', ''),
+        processor=here['processor'],
+        commit=here['commit'],
+        command=command,
+    )
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_name('.runs.lock')):
-        try: old = pd.read_csv(file, keep_default_na=False) if file.exists() else pd.DataFrame(columns=list(row))
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e: raise StoreError(f'is no table of runs made again: {e}', file=file, remedy='Restore it from git') from None
-        if lacking := set(row) - set(old): raise StoreError(f'lacks the columns {sorted(lacking)}', file=file, remedy='Restore it from git')
-        new = pd.concat([t for t in (old[(old.name != name) | (old.processor != row['processor'])], pd.DataFrame([row])) if len(t)]).sort_values(['processor', 'name'], ignore_index=True)
-        with atomic(file) as tmp: new.to_csv(tmp, index=False)
+        try:
+            old = (
+                pd.read_csv(file, keep_default_na=False)
+                if file.exists()
+                else pd.DataFrame(columns=list(row))
+            )
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
+            raise StoreError(
+                f'is no table of runs made again: {e}', file=file, remedy='Restore it from git'
+            ) from None
+        if lacking := set(row) - set(old):
+            raise StoreError(
+                f'lacks the columns {sorted(lacking)}', file=file, remedy='Restore it from git'
+            )
+        new = pd.concat(
+            [
+                t
+                for t in (
+                    old[(old.name != name) | (old.processor != row['processor'])],
+                    pd.DataFrame([row]),
+                )
+                if len(t)
+            ]
+        ).sort_values(['processor', 'name'], ignore_index=True)
+        with atomic(file) as tmp:
+            new.to_csv(tmp, index=False)
     return new
 
 # %% ../../nbs/experiments/10_study.ipynb #c8d61b66
-def _inner_cells(system, manifest, test_corpus, seed, out): # training corpus that is left out → folder
-    return {c: Path(out)/'inner'/slug(system.name)/test_corpus/c/f'seed{seed}' for c in sorted(set(manifest.corpus) - {test_corpus})}
+def _inner_cells(
+    system, manifest, test_corpus, seed, out
+):  # training corpus that is left out → folder
+    return {
+        c: Path(out) / 'inner' / slug(system.name) / test_corpus / c / f'seed{seed}'
+        for c in sorted(set(manifest.corpus) - {test_corpus})
+    }
+
 
 def read_inner(
-    system:System, manifest:pd.DataFrame, test_corpus:str, seed:int,
-    out, # the study's folder
-)->pd.DataFrame: # system, test_corpus, inner_corpus, seed, epoch, uar (percent, on the inner corpus); None if a training is lacking
+    system: System,
+    manifest: pd.DataFrame,
+    test_corpus: str,
+    seed: int,
+    out,  # the study's folder
+) -> pd.DataFrame:  # system, test_corpus, inner_corpus, seed, epoch, uar (percent, on the inner corpus); None if a training is lacking
     "What `run_inner` has found."
     cells = _inner_cells(system, manifest, test_corpus, seed, out)
-    if not all((f/'validation.csv').exists() for f in cells.values()): return None
+    if not all((f / 'validation.csv').exists() for f in cells.values()):
+        return None
     key = ['system', 'test_corpus', 'inner_corpus', 'seed', 'epoch', 'uar']
-    curve = lambda c, f: pd.read_csv(f/'summary.csv').assign(system=system.name, test_corpus=test_corpus, inner_corpus=c, seed=seed).rename(columns={'test_uar': 'uar'})[key]
+
+    def curve(c, f):
+        return (
+            pd.read_csv(f / 'summary.csv')
+            .assign(system=system.name, test_corpus=test_corpus, inner_corpus=c, seed=seed)
+            .rename(columns={'test_uar': 'uar'})[key]
+        )
+
     return pd.concat([curve(c, f) for c, f in cells.items()], ignore_index=True)
 
+
 def run_inner(
-    system:System, manifest:pd.DataFrame, test_corpus:str, seed:int,
-    out, device:str='auto', jobs:int=-1,
-)->pd.DataFrame: # of `read_inner`
+    system: System,
+    manifest: pd.DataFrame,
+    test_corpus: str,
+    seed: int,
+    out,
+    device: str = 'auto',
+    jobs: int = -1,
+) -> pd.DataFrame:  # of `read_inner`
     "Leaves each training corpus out in turn, the test corpus always; nothing of the latter is looked at."
     known = manifest[manifest.corpus != test_corpus].reset_index(drop=True)
     for inner, folder in _inner_cells(system, manifest, test_corpus, seed, out).items():
-        if (folder/'validation.csv').exists(): continue
+        if (folder / 'validation.csv').exists():
+            continue
         config = system_config(system, known, inner, seed, folder.parent, device, jobs)
-        run_cell(make_split(known, inner, seed=seed, **system.split), known, config, folder, Path(out)/'features', device, jobs, system=system.name)
+        run_cell(
+            make_split(known, inner, seed=seed, **system.split),
+            known,
+            config,
+            folder,
+            Path(out) / 'features',
+            device,
+            jobs,
+            system=system.name,
+        )
     return read_inner(system, manifest, test_corpus, seed, out)
 
 # %% ../../nbs/experiments/10_study.ipynb #264d6866
 def network_enrolment(
-    folder, # of a cell with `deviation`
-    split:pd.DataFrame, manifest:pd.DataFrame, features,
-    ks=(0, 1, 2, 4, 8, 16, None), # clips of each test speaker; None: all
-    draws=(0, 1, 2), # seeds of the draw
-    device:str='auto', jobs:int=-1,
-)->pd.DataFrame: # columns k (`all` for None), draw, system, setting, and those of `metrics.judge`
+    folder,  # of a cell with `deviation`
+    split: pd.DataFrame,
+    manifest: pd.DataFrame,
+    features,
+    ks=(0, 1, 2, 4, 8, 16, None),  # clips of each test speaker; None: all
+    draws=(0, 1, 2),  # seeds of the draw
+    device: str = 'auto',
+    jobs: int = -1,
+) -> (
+    pd.DataFrame
+):  # columns k (`all` for None), draw, system, setting, and those of `metrics.judge`
     "`baselines.enrolment_curve` for a network."
-    model, config, pca, made = load_run(folder, pick_device(device)); classes, rows = made['classes'], []
+    model, config, pca, made = load_run(folder, pick_device(device))
+    classes, rows = made['classes'], []
     for k in ks:
         for draw in draws if k else draws[:1]:
-            drawn = split.copy(); drawn.attrs = split.attrs | {'seed': draw}
-            test = prepare(drawn, manifest, picture_params(config, model.img_size), features, model.speaker_dim, pca=pca, jobs=jobs, **config.voice_once | {'enrol': k})[0]['test']
+            drawn = split.copy()
+            drawn.attrs = split.attrs | {'seed': draw}
+            test = prepare(
+                drawn,
+                manifest,
+                picture_params(config, model.img_size),
+                features,
+                model.speaker_dim,
+                pca=pca,
+                jobs=jobs,
+                **config.voice_once | {'enrol': k},
+            )[0]['test']
             guess = predict_logits(model, test, config, pick_device(device)).argmax(1)
-            rows.append({'k': 'all' if k is None else k, 'draw': draw, 'system': made['system'], 'setting': made['setting'] if k != 0 else 'inductive'}
-                        | judge(test.labels, guess, test.rows.speaker, classes))
+            rows.append(
+                {
+                    'k': 'all' if k is None else k,
+                    'draw': draw,
+                    'system': made['system'],
+                    'setting': made['setting'] if k != 0 else 'inductive',
+                }
+                | judge(test.labels, guess, test.rows.speaker, classes)
+            )
     return pd.DataFrame(rows)

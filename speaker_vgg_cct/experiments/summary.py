@@ -21,158 +21,291 @@ from .results import load_aggregates
 FLOORS = ('chance', 'majority')
 _system = ['test_corpus', 'system', 'setting']
 
+
 def studies(
-    runs:pd.DataFrame, # as from `results.read_runs`
-)->list: # pairs (title, runs), real speech first, settings in the order of `config.SETTINGS`
+    runs: pd.DataFrame,  # as from `results.read_runs`
+) -> list:  # pairs (title, runs), real speech first, settings in the order of `config.SETTINGS`
     """The runs parted by kind of speech, label map, split and setting: only runs of one part may stand in one table. Of one task the larger study is first.
 
     Corpora that were added or taken away make another split. Of each corpus and seed the latest split counts, so that the systems of a table were tested on the same clips."""
-    parts, known, kind = [], list(SETTINGS.values()), ['synthetic', 'task', 'label_hash']; made = ['augmentation', 'balance']
+    parts, known, kind = [], list(SETTINGS.values()), ['synthetic', 'task', 'label_hash']
+    made = ['augmentation', 'balance']
     runs = runs.drop_duplicates([*kind, *made, *_system, 'seed'], keep='last')
-    latest = runs.groupby([*kind, *made, 'test_corpus', 'seed'], dropna=False).split_hash.transform('last')
+    latest = runs.groupby([*kind, *made, 'test_corpus', 'seed'], dropna=False).split_hash.transform(
+        'last'
+    )
     runs = runs[runs.split_hash == latest]
-    several = runs[kind + made].drop_duplicates().duplicated(kind, keep=False).any() if len(runs) else False
+    several = (
+        runs[kind + made].drop_duplicates().duplicated(kind, keep=False).any()
+        if len(runs)
+        else False
+    )
     for (synth, task, _, *how), study in runs.groupby(kind + made):
         floor = study.system.isin(FLOORS)
         for setting in sorted(study[~floor].setting.unique(), key=known.index) or known[:1]:
             part = study[(study.setting == setting) | floor].assign(setting=setting)
             title = f'{"Synthetic voices" if synth else "Real speech"}, {setting}, task {task}: {", ".join(classes(part))}'
-            parts.append(((synth, task, -len(study), how[0] != 'no_aug', known.index(setting)), title + (f' ({", ".join(how)})' if several and any(how) else ''), part))
+            parts.append(
+                (
+                    (synth, task, -len(study), how[0] != 'no_aug', known.index(setting)),
+                    title + (f' ({", ".join(how)})' if several and any(how) else ''),
+                    part,
+                )
+            )
     return [(title, part) for _, title, part in sorted(parts, key=lambda p: p[0])]
 
+
 def classes(
-    runs:pd.DataFrame, # runs of one label map
-)->list: # class names
+    runs: pd.DataFrame,  # runs of one label map
+) -> list:  # class names
     "The classes of the runs' task; raises `ConfigError` for runs of several label maps or settings, or of several splits of one corpus and seed."
     splits = runs.groupby(['test_corpus', 'seed']).split_hash.unique()
-    for what, values in (('label maps', runs.label_hash.unique()), ('settings', runs.setting.unique()), ('splits', max(splits, key=len, default=()))):
-        if len(values) > 1: raise ConfigError(f'runs of different {what} are not comparable', value=sorted(values), remedy='Part them with studies')
-    return [c.removeprefix('recall_') for c in runs if c.startswith('recall_') and runs[c].notna().any()]
+    for what, values in (
+        ('label maps', runs.label_hash.unique()),
+        ('settings', runs.setting.unique()),
+        ('splits', max(splits, key=len, default=())),
+    ):
+        if len(values) > 1:
+            raise ConfigError(
+                f'runs of different {what} are not comparable',
+                value=sorted(values),
+                remedy='Part them with studies',
+            )
+    return [
+        c.removeprefix('recall_') for c in runs if c.startswith('recall_') and runs[c].notna().any()
+    ]
 
 # %% ../../nbs/experiments/30_summary.ipynb #83d7a284
-ORDER = ('main', '', 'baseline', 'control', 'ablation') # of the groups of systems in a table
+ORDER = ('main', '', 'baseline', 'control', 'ablation')  # of the groups of systems in a table
+
 
 def by_system(
-    runs:pd.DataFrame, # runs of one label map, setting and split, as `studies` parts them; a column `group` is kept
-)->pd.DataFrame: # a row for each (test corpus, system, setting): by group, the best system first
+    runs: pd.DataFrame,  # runs of one label map, setting and split, as `studies` parts them; a column `group` is kept
+) -> pd.DataFrame:  # a row for each (test corpus, system, setting): by group, the best system first
     "Mean over seeds of each measure and of the bounds of the UAR's interval, the seeds' number and spread."
     recalls = [f'recall_{c}' for c in classes(runs)]
-    how = {'group': ('group', 'first'), 'seeds': ('seed', 'nunique'), 'n': ('n', 'max'), 'uar': ('uar', 'mean'), 'seed_sd': ('uar', 'std'), 'uar_low': ('uar_low', 'mean'),
-           'uar_high': ('uar_high', 'mean'), 'accuracy': ('accuracy', 'mean'), 'macro_f1': ('macro_f1', 'mean'), **{r: (r, 'mean') for r in recalls}}
+    how = {
+        'group': ('group', 'first'),
+        'seeds': ('seed', 'nunique'),
+        'n': ('n', 'max'),
+        'uar': ('uar', 'mean'),
+        'seed_sd': ('uar', 'std'),
+        'uar_low': ('uar_low', 'mean'),
+        'uar_high': ('uar_high', 'mean'),
+        'accuracy': ('accuracy', 'mean'),
+        'macro_f1': ('macro_f1', 'mean'),
+        **{r: (r, 'mean') for r in recalls},
+    }
     group = runs.group.fillna('') if 'group' in runs else ''
     table = runs.assign(group=group).groupby(_system, as_index=False).agg(**how)
     place = table.group.map({g: i for i, g in enumerate(ORDER)})
-    return table.assign(place=place).sort_values(['test_corpus', 'place', 'uar'], ascending=[True, True, False], ignore_index=True).drop(columns='place')
+    return (
+        table.assign(place=place)
+        .sort_values(
+            ['test_corpus', 'place', 'uar'], ascending=[True, True, False], ignore_index=True
+        )
+        .drop(columns='place')
+    )
 
 # %% ../../nbs/experiments/30_summary.ipynb #d3c1a651
 def summary_table(
-    runs:pd.DataFrame, # runs of one part of `studies`
-)->pd.DataFrame: # rows system; columns group (where there are any), seeds (the fewest of a corpus), a column a held-out corpus, `mean`; cells as text
+    runs: pd.DataFrame,  # runs of one part of `studies`
+) -> pd.DataFrame:  # rows system; columns group (where there are any), seeds (the fewest of a corpus), a column a held-out corpus, `mean`; cells as text
     "UAR in percent of each system on each held-out corpus, `mean [low, high]`, and the mean over corpora."
     t = by_system(runs)
-    t['cell'] = [f'{u:.1f}' + (f' [{a:.0f}, {b:.0f}]' if pd.notna(a) else '') for u, a, b in zip(t.uar, t.uar_low, t.uar_high)]
-    wide = t.pivot(index='system', columns='test_corpus'); mean = wide['uar'].mean(axis=1, skipna=False)
+    t['cell'] = [
+        f'{u:.1f}' + (f' [{a:.0f}, {b:.0f}]' if pd.notna(a) else '')
+        for u, a, b in zip(t.uar, t.uar_low, t.uar_high)
+    ]
+    wide = t.pivot(index='system', columns='test_corpus')
+    mean = wide['uar'].mean(axis=1, skipna=False)
     table = wide['cell'].fillna('–').assign(mean=[f'{m:.1f}' if pd.notna(m) else '–' for m in mean])
-    table.insert(0, 'seeds', t.groupby('system').seeds.min()); group = t.groupby('system').group.first()
-    if group.any(): table.insert(0, 'group', group)
-    order = pd.DataFrame({'place': group.map(ORDER.index), 'mean': -mean}).sort_values(['place', 'mean'])
+    table.insert(0, 'seeds', t.groupby('system').seeds.min())
+    group = t.groupby('system').group.first()
+    if group.any():
+        table.insert(0, 'group', group)
+    order = pd.DataFrame({'place': group.map(ORDER.index), 'mean': -mean}).sort_values(
+        ['place', 'mean']
+    )
     return table.loc[order.index].rename_axis(columns=None)
 
 # %% ../../nbs/experiments/30_summary.ipynb #d09ec50f
 def summary_figure(
-    runs:pd.DataFrame, # runs of one part of `studies`
+    runs: pd.DataFrame,  # runs of one part of `studies`
 ):
     "UAR in percent of each system but ablations with its interval, a panel a held-out corpus, a mark a group, and chance as a line; returns the figure."
-    t = by_system(runs); t = t[(t.group != 'ablation') & (t.system != 'chance')] # chance is the line
-    corpora = sorted(t.test_corpus.unique()); systems = list(t.groupby('system').uar.mean().sort_values().index)
-    wide = min(2, len(corpora)); high = -(-len(corpora)//wide)
-    fig, axes = plt.subplots(high, wide, figsize=(3.4 + 2.4*wide, .8 + high*(.5 + .2*len(systems))), dpi=90, sharex=True, sharey=True, squeeze=False, layout='constrained')
+    t = by_system(runs)
+    t = t[(t.group != 'ablation') & (t.system != 'chance')]  # chance is the line
+    corpora = sorted(t.test_corpus.unique())
+    systems = list(t.groupby('system').uar.mean().sort_values().index)
+    wide = min(2, len(corpora))
+    high = -(-len(corpora) // wide)
+    fig, axes = plt.subplots(
+        high,
+        wide,
+        figsize=(3.4 + 2.4 * wide, 0.8 + high * (0.5 + 0.2 * len(systems))),
+        dpi=90,
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout='constrained',
+    )
     for ax, corpus in zip(axes.flat, corpora):
-        for group, colour, mark in (('main', 'C0', 'o'), ('', 'C0', 'o'), ('baseline', 'C1', 's'), ('control', 'C2', '^')):
+        for group, colour, mark in (
+            ('main', 'C0', 'o'),
+            ('', 'C0', 'o'),
+            ('baseline', 'C1', 's'),
+            ('control', 'C2', '^'),
+        ):
             r = t[(t.test_corpus == corpus) & (t.group == group)]
-            if len(r): ax.errorbar(r.uar, r.system.map(systems.index), xerr=[(r.uar - r.uar_low).fillna(0), (r.uar_high - r.uar).fillna(0)], fmt=mark, color=colour, ms=4, capsize=2, lw=1, label=group or None)
-        ax.axvline(100/len(classes(runs)), ls='--', lw=1, color='gray', label='chance'); ax.grid(axis='y', lw=.4, alpha=.6)
-        ax.set(yticks=range(len(systems)), yticklabels=systems, xlim=(0, 100), title=corpus); ax.tick_params(labelbottom=True)
-    for ax in axes.flat[len(corpora):]: ax.set_visible(False)
-    fig.supxlabel('UAR, %', fontsize=10); fig.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside lower right', ncols=4, fontsize=8, frameon=False)
+            if len(r):
+                ax.errorbar(
+                    r.uar,
+                    r.system.map(systems.index),
+                    xerr=[(r.uar - r.uar_low).fillna(0), (r.uar_high - r.uar).fillna(0)],
+                    fmt=mark,
+                    color=colour,
+                    ms=4,
+                    capsize=2,
+                    lw=1,
+                    label=group or None,
+                )
+        ax.axvline(100 / len(classes(runs)), ls='--', lw=1, color='gray', label='chance')
+        ax.grid(axis='y', lw=0.4, alpha=0.6)
+        ax.set(yticks=range(len(systems)), yticklabels=systems, xlim=(0, 100), title=corpus)
+        ax.tick_params(labelbottom=True)
+    for ax in axes.flat[len(corpora) :]:
+        ax.set_visible(False)
+    fig.supxlabel('UAR, %', fontsize=10)
+    fig.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc='outside lower right',
+        ncols=4,
+        fontsize=8,
+        frameon=False,
+    )
     return fig
 
 # %% ../../nbs/experiments/30_summary.ipynb #d41d8b0e
 def leading(
-    runs:pd.DataFrame, # columns system, setting, test_corpus, uar: of the systems that may lead
-)->dict: # setting → system
+    runs: pd.DataFrame,  # columns system, setting, test_corpus, uar: of the systems that may lead
+) -> dict:  # setting → system
     "In each setting the system with the most corpora, and of several the one with the best mean UAR."
-    t = runs.groupby(['setting', 'system', 'test_corpus']).uar.mean().groupby(level=['setting', 'system']).agg(['size', 'mean']).sort_values(['size', 'mean'])
+    t = (
+        runs.groupby(['setting', 'system', 'test_corpus'])
+        .uar.mean()
+        .groupby(level=['setting', 'system'])
+        .agg(['size', 'mean'])
+        .sort_values(['size', 'mean'])
+    )
     return t.reset_index().groupby('setting').system.last().to_dict()
 
 # %% ../../nbs/experiments/30_summary.ipynb #a59552bb
 def recall_table(
-    runs:pd.DataFrame, # runs of one label map
-)->pd.DataFrame: # rows (test corpus, system), a column a class
+    runs: pd.DataFrame,  # runs of one label map
+) -> pd.DataFrame:  # rows (test corpus, system), a column a class
     "Recall of each class in percent, mean over seeds."
     t = by_system(runs).set_index(_system[:2])[[f'recall_{c}' for c in classes(runs)]]
     return t.rename(columns=lambda c: c.removeprefix('recall_'))
 
 # %% ../../nbs/experiments/30_summary.ipynb #16323f6a
 def run_panels(
-    runs:pd.DataFrame, # runs of one label map
-    results, # folders with their aggregates
+    runs: pd.DataFrame,  # runs of one label map
+    results,  # folders with their aggregates
 ):
     "Confusion matrices and, below them, the learning curves on validation speakers; returns the figure, None if no run has any."
-    found = [(r, *a) for r, a in ((r, load_aggregates(r, results)) for r in runs.to_dict('records')) if a]
-    if not found: return None
-    fig, axes = plt.subplots(2, len(found), figsize=(2.9*len(found), 5), dpi=80, squeeze=False, height_ratios=(3, 2))
+    found = [
+        (r, *a) for r, a in ((r, load_aggregates(r, results)) for r in runs.to_dict('records')) if a
+    ]
+    if not found:
+        return None
+    fig, axes = plt.subplots(
+        2, len(found), figsize=(2.9 * len(found), 5), dpi=80, squeeze=False, height_ratios=(3, 2)
+    )
     for (row, counts, curve), (above, below) in zip(found, axes.T):
-        plot_confusion(counts.to_numpy(), list(counts), f"{row['test_corpus']}, seed {row['seed']}", above)
-        below.plot(curve.epoch + 1, curve.eval_uar); below.set(xlabel='epoch', ylim=(0, 100), ylabel='validation UAR, %' if below is axes[1, 0] else '')
-    fig.set_layout_engine('constrained') # last: each heat map draws the whole figure
+        plot_confusion(
+            counts.to_numpy(), list(counts), f"{row['test_corpus']}, seed {row['seed']}", above
+        )
+        below.plot(curve.epoch + 1, curve.eval_uar)
+        below.set(
+            xlabel='epoch', ylim=(0, 100), ylabel='validation UAR, %' if below is axes[1, 0] else ''
+        )
+    fig.set_layout_engine('constrained')  # last: each heat map draws the whole figure
     return fig
 
 # %% ../../nbs/experiments/30_summary.ipynb #26ff2856
 def read_aspect(
-    results, # results folders
-    name:str, # of the CSV, without suffix
-)->pd.DataFrame: # the rows on real speech; empty if there are none
+    results,  # results folders
+    name: str,  # of the CSV, without suffix
+) -> pd.DataFrame:  # the rows on real speech; empty if there are none
     "One table of a study; raises `ConfigError` if several folders have one, as `results.read_runs` does."
-    files = list(dict.fromkeys(f for f in (Path(r)/f'{name}.csv' for r in results) if f.exists()))
+    files = list(dict.fromkeys(f for f in (Path(r) / f'{name}.csv' for r in results) if f.exists()))
     if len(files) > 1:
-        raise ConfigError('tables of several sources are not joined', value=[str(f) for f in files], remedy='Give one results folder')
+        raise ConfigError(
+            'tables of several sources are not joined',
+            value=[str(f) for f in files],
+            remedy='Give one results folder',
+        )
     table = pd.read_csv(files[0]) if files else pd.DataFrame()
     return table[~table.synthetic.astype(bool)] if 'synthetic' in table else table
 
+
 def what_lacks(
-    results, # results folders
-    name:str, # of the CSV, without suffix
-    command:str='speaker-vgg-cct study --corpora PATH', # that makes it
-)->str: # one sentence, '' if there is something to show
+    results,  # results folders
+    name: str,  # of the CSV, without suffix
+    command: str = 'speaker-vgg-cct study --corpora PATH',  # that makes it
+) -> str:  # one sentence, '' if there is something to show
     "What a page says instead of the table that it lacks."
-    if len(read_aspect(results, name)): return ''
-    some = any((Path(r)/f'{name}.csv').exists() for r in results)
-    return (f'`{name}.csv` holds synthetic voices only, which say nothing about people' if some else f'There is no `{name}.csv` yet') + f': `{command}` makes it on real speech.'
+    if len(read_aspect(results, name)):
+        return ''
+    some = any((Path(r) / f'{name}.csv').exists() for r in results)
+    return (
+        f'`{name}.csv` holds synthetic voices only, which say nothing about people'
+        if some
+        else f'There is no `{name}.csv` yet'
+    ) + f': `{command}` makes it on real speech.'
+
 
 def origin(
-    table:pd.DataFrame, # of `read_aspect`
-)->str: # Markdown
+    table: pd.DataFrame,  # of `read_aspect`
+) -> str:  # Markdown
     "Which label map, commit and command a table comes from, as far as its columns say."
-    said = {what: sorted(set(table[c].dropna())) for c, what in (('label_hash', 'label map'), ('commit', 'commit')) if c in table}
-    line = '; '.join(f'{what} ' + ', '.join(f'`{v}`' for v in values) for what, values in said.items() if values)
+    said = {
+        what: sorted(set(table[c].dropna()))
+        for c, what in (('label_hash', 'label map'), ('commit', 'commit'))
+        if c in table
+    }
+    line = '; '.join(
+        f'{what} ' + ', '.join(f'`{v}`' for v in values) for what, values in said.items() if values
+    )
     commands = sorted(set(table.command.dropna())) if 'command' in table else []
-    return f'Made with {line}.' + ('\n\n```sh\n' + '\n'.join(commands) + '\n```' if commands else '')
+    return f'Made with {line}.' + (
+        '\n\n```sh\n' + '\n'.join(commands) + '\n```' if commands else ''
+    )
 
 # %% ../../nbs/experiments/30_summary.ipynb #da789dff
 def span(
-    values:pd.Series, # numbers by name
-    digits:int=1,
-)->str: # such as `from 25.0 (chance) to 60.3 (ours)`
+    values: pd.Series,  # numbers by name
+    digits: int = 1,
+) -> str:  # such as `from 25.0 (chance) to 60.3 (ours)`
     "The lowest and the highest of some numbers in words: what a figure's caption says for who cannot see it."
-    v = values.dropna().sort_values(); say = lambda i: f'{v.iloc[i]:.{digits}f} ({v.index[i]})'
+    v = values.dropna().sort_values()
+
+    def say(i):
+        return f'{v.iloc[i]:.{digits}f} ({v.index[i]})'
+
     return f'from {say(0)} to {say(-1)}' if len(v) else 'nothing'
 
+
 def to_markdown(
-    table:pd.DataFrame, # a table; its index becomes the first columns
-)->str: # Markdown
+    table: pd.DataFrame,  # a table; its index becomes the first columns
+) -> str:  # Markdown
     "A table as Markdown, numbers to the right."
     t = table.reset_index()
     side = ['--:' if pd.api.types.is_numeric_dtype(t[c]) else ':--' for c in t]
-    rows = [[str(c) for c in t.columns], side, *([str(v).replace('|', '\\|') for v in row] for row in t.itertuples(index=False))]
+    rows = [
+        [str(c) for c in t.columns],
+        side,
+        *([str(v).replace('|', '\\|') for v in row] for row in t.itertuples(index=False)),
+    ]
     return '\n'.join('| ' + ' | '.join(r) + ' |' for r in rows)

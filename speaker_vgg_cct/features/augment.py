@@ -9,95 +9,143 @@ __all__ = ['VARIANTS', 'SOUND', 'REFERENCE', 'MASK_SHARE', 'MASK_BANDS', 'time_s
 # %% ../../nbs/features/10_augment.ipynb #227adee6
 from functools import lru_cache
 
-import numpy as np, soxr
+import numpy as np
+import soxr
 from scipy.fft import irfft, rfft
 
 from ..config import AUGMENTATION_GROUPS, AUGMENTATIONS
-from ..data.audio import SAMPLE_RATE
 from ..core import choose, make_rng
-from .spectrogram import FLOOR_DB, frames_of, log_mel, mel_power, to_db, window_of
+from ..data.audio import SAMPLE_RATE
+from speaker_vgg_cct.features.spectrogram import (
+    FLOOR_DB,
+    frames_of,
+    log_mel,
+    mel_power,
+    to_db,
+    window_of,
+)
 
 # %% ../../nbs/features/10_augment.ipynb #c0f1f55a
 VARIANTS = ('sound', 'reference')
 
 # %% ../../nbs/features/10_augment.ipynb #eea960be
-def _either(rng, low, high): "Uniform in ±[low, high]."; return rng.choice([-1, 1])*rng.uniform(low, high)
+def _either(rng, low, high):
+    "Uniform in ±[low, high]."
+    return rng.choice([-1, 1]) * rng.uniform(low, high)
 
-def _gain(y, start, stop, factor, fade=SAMPLE_RATE//40):
+
+def _gain(y, start, stop, factor, fade=SAMPLE_RATE // 40):
     "`y` times `factor` from `start` to `stop`, with linear fades of 25 ms outside."
-    fades, z = np.r_[max(0, start - fade):start, stop:min(len(y), stop + fade)], y.copy()
-    z[start:stop] *= y.dtype.type(factor); z[fades] *= np.interp(fades, [start - fade, start, stop - 1, stop - 1 + fade], [1, factor, factor, 1]).astype(y.dtype)
+    fades, z = np.r_[max(0, start - fade) : start, stop : min(len(y), stop + fade)], y.copy()
+    z[start:stop] *= y.dtype.type(factor)
+    z[fades] *= np.interp(
+        fades, [start - fade, start, stop - 1, stop - 1 + fade], [1, factor, factor, 1]
+    ).astype(y.dtype)
     return z
 
-def _middle(y): "Start and stop of the middle 60 %, where the reference implementation works."; return int(0.2*len(y)), int(0.8*len(y))
 
-def _replace(y, start, stop, part): return np.concatenate([y[:start], part, y[stop:]]).astype(y.dtype)
+def _middle(y):
+    "Start and stop of the middle 60 %, where the reference implementation works."
+    return int(0.2 * len(y)), int(0.8 * len(y))
+
+
+def _replace(y, start, stop, part):
+    return np.concatenate([y[:start], part, y[stop:]]).astype(y.dtype)
 
 # %% ../../nbs/features/10_augment.ipynb #b7547c9b
 def _loud(y, rng):
-    n = int(0.6*len(y)); start = rng.integers(len(y) - n + 1)
-    return _gain(y, start, start + n, 10**(_either(rng, 3, 6)/20))
+    n = int(0.6 * len(y))
+    start = rng.integers(len(y) - n + 1)
+    return _gain(y, start, start + n, 10 ** (_either(rng, 3, 6) / 20))
+
 
 def _loud_reference(y, rng):
     a, b = _middle(y)
-    return _replace(y, a, b, y[a:b]*rng.uniform(0.5, 2))
+    return _replace(y, a, b, y[a:b] * rng.uniform(0.5, 2))
 
 # %% ../../nbs/features/10_augment.ipynb #1416c002
 def _noise(y, rng):
-    power = np.mean(np.square(y, dtype=np.float64))/10**(rng.uniform(10, 30)/10)
-    return y + rng.standard_normal(len(y), dtype=y.dtype)*y.dtype.type(power**0.5)
+    power = np.mean(np.square(y, dtype=np.float64)) / 10 ** (rng.uniform(10, 30) / 10)
+    return y + rng.standard_normal(len(y), dtype=y.dtype) * y.dtype.type(power**0.5)
+
 
 def _noise_reference(y, rng):
     a, b = _middle(y)
-    return _replace(y, a, b, y[a:b] + np.fft.irfft(rng.standard_normal((b - a)//2 + 1), b - a))
+    return _replace(y, a, b, y[a:b] + np.fft.irfft(rng.standard_normal((b - a) // 2 + 1), b - a))
 
 # %% ../../nbs/features/10_augment.ipynb #0ce4cbf6
-_FRAME, _STEP = 2048, 512 # samples, as in librosa.effects
+_FRAME, _STEP = 2048, 512  # samples, as in librosa.effects
 
-def _overlap(frames): # [T, 2048] → [512·T], the sum of frames of which each begins 512 samples behind the one before; half a frame is cut off at both ends
-    parts = frames.reshape(len(frames), -1, _STEP); out = np.zeros((len(frames) + parts.shape[1] - 1, _STEP), np.float32)
-    for k in range(parts.shape[1]): out[k:k + len(parts)] += parts[:, k]
-    return out.ravel()[_FRAME//2:]
 
-@lru_cache(maxsize=1) # a clip is made faster, and then higher
-def _turns(samples): # bytes of float32 → size of the spectra [T + 2, 1025], phase of the first [1, 1025], how it turns from each to the next [T + 1, 1025]
-    heard = frames_of(np.frombuffer(samples, np.float32), _FRAME, _STEP); frames = np.zeros((len(heard) + 2, _FRAME), np.float32) # silence behind it
+def _overlap(
+    frames,
+):  # [T, 2048] → [512·T], the sum of frames of which each begins 512 samples behind the one before; half a frame is cut off at both ends
+    parts = frames.reshape(len(frames), -1, _STEP)
+    out = np.zeros((len(frames) + parts.shape[1] - 1, _STEP), np.float32)
+    for k in range(parts.shape[1]):
+        out[k : k + len(parts)] += parts[:, k]
+    return out.ravel()[_FRAME // 2 :]
+
+
+@lru_cache(maxsize=1)  # a clip is made faster, and then higher
+def _turns(
+    samples,
+):  # bytes of float32 → size of the spectra [T + 2, 1025], phase of the first [1, 1025], how it turns from each to the next [T + 1, 1025]
+    heard = frames_of(np.frombuffer(samples, np.float32), _FRAME, _STEP)
+    frames = np.zeros((len(heard) + 2, _FRAME), np.float32)  # silence behind it
     np.multiply(heard, window_of('hann', _FRAME).astype(np.float32), out=frames[:-2])
-    z = rfft(frames); z += np.float32(1e-30) # nothing, but where there is silence it has a phase
-    size = np.abs(z); z *= 1/size
-    return size, z[:1].copy(), z[1:]*z[:-1].conj() # a copy, for a part would keep the whole
+    z = rfft(frames)
+    z += np.float32(1e-30)  # nothing, but where there is silence it has a phase
+    size = np.abs(z)
+    z *= 1 / size
+    return size, z[:1].copy(), z[1:] * z[:-1].conj()  # a copy, for a part would keep the whole
+
 
 def time_stretch(
-    y:np.ndarray, # float32 [samples]
-    rate:float, # 2: twice as fast
-)->np.ndarray: # float32 [round(samples/rate)]
+    y: np.ndarray,  # float32 [samples]
+    rate: float,  # 2: twice as fast
+) -> np.ndarray:  # float32 [round(samples/rate)]
     "What `librosa.effects.time_stretch` computes, without its loop over angles."
-    turned = _turns if len(y) < 2**20 else _turns.__wrapped__ # of a long recording nothing is kept
-    size, first, turns = turned(y.astype(np.float32, copy=False).tobytes()); window = window_of('hann', _FRAME).astype(np.float32)
-    at = np.arange(0, len(size) - 2, rate); i = at.astype(int); part = (at - i).astype(np.float32)[:, None]
+    turned = _turns if len(y) < 2**20 else _turns.__wrapped__  # of a long recording nothing is kept
+    size, first, turns = turned(y.astype(np.float32, copy=False).tobytes())
+    window = window_of('hann', _FRAME).astype(np.float32)
+    at = np.arange(0, len(size) - 2, rate)
+    i = at.astype(int)
+    part = (at - i).astype(np.float32)[:, None]
     spectra = np.concatenate([first, turns[i[:-1]]])
-    for before, here in zip(spectra, spectra[1:]): here *= before # the phase, until the amplitude comes to it
-    spectra *= (1 - part)*size[i] + part*size[i + 1]; made = irfft(spectra); made *= window
-    out = _overlap(made); out /= np.maximum(_overlap(np.broadcast_to(window**2, made.shape)), 1e-8); n = round(len(y)/rate)
+    for before, here in zip(spectra, spectra[1:]):
+        here *= before  # the phase, until the amplitude comes to it
+    spectra *= (1 - part) * size[i] + part * size[i + 1]
+    made = irfft(spectra)
+    made *= window
+    out = _overlap(made)
+    out /= np.maximum(_overlap(np.broadcast_to(window**2, made.shape)), 1e-8)
+    n = round(len(y) / rate)
     return np.pad(out[:n], (0, max(0, n - len(out))))
 
+
 def pitch_shift(
-    y:np.ndarray, # float32 [samples] at 16 kHz
-    steps:float, # semitones up
-)->np.ndarray: # float32 [samples]
+    y: np.ndarray,  # float32 [samples] at 16 kHz
+    steps: float,  # semitones up
+) -> np.ndarray:  # float32 [samples]
     "What `librosa.effects.pitch_shift` computes: the clip stretched, then heard that much faster."
-    rate = 2**(-steps/12); z = soxr.resample(time_stretch(y, rate), SAMPLE_RATE/rate, SAMPLE_RATE)[:len(y)]
+    rate = 2 ** (-steps / 12)
+    z = soxr.resample(time_stretch(y, rate), SAMPLE_RATE / rate, SAMPLE_RATE)[: len(y)]
     return np.pad(z, (0, len(y) - len(z)))
 
 # %% ../../nbs/features/10_augment.ipynb #6afe10cd
-def _speed(y, rng): return time_stretch(y, np.exp(_either(rng, np.log(1.05), np.log(1.25))))
+def _speed(y, rng):
+    return time_stretch(y, np.exp(_either(rng, np.log(1.05), np.log(1.25))))
+
 
 def _speed_reference(y, rng):
     a, b = _middle(y)
     return _replace(y, a, b, time_stretch(y[a:b], rng.uniform(0.5, 2)))
 
 # %% ../../nbs/features/10_augment.ipynb #167c9c9a
-def _pitch(y, rng): return pitch_shift(y, _either(rng, 2, 3))
+def _pitch(y, rng):
+    return pitch_shift(y, _either(rng, 2, 3))
+
 
 def _pitch_reference(y, rng):
     a, b = _middle(y)
@@ -105,92 +153,133 @@ def _pitch_reference(y, rng):
 
 # %% ../../nbs/features/10_augment.ipynb #71812c6d
 def _shift(y, rng):
-    gap = np.zeros(int(rng.uniform(0.05, 0.2)*len(y)), y.dtype)
+    gap = np.zeros(int(rng.uniform(0.05, 0.2) * len(y)), y.dtype)
     return np.concatenate([gap, y] if rng.random() < 0.5 else [y, gap])
 
+
 def _shift_reference(y, rng):
-    half, gap = len(y)//2, np.zeros(len(y)//2, y.dtype)
+    half, gap = len(y) // 2, np.zeros(len(y) // 2, y.dtype)
     return np.concatenate([gap, y[:-half]] if rng.random() < 0.5 else [y[half:], gap])
 
 # %% ../../nbs/features/10_augment.ipynb #713a0820
-def _peaks(x, n): # [samples] → [samples − n + 1], the largest of the n that start at each: of twice as many as before, until two such stretches cover n
+def _peaks(
+    x, n
+):  # [samples] → [samples − n + 1], the largest of the n that start at each: of twice as many as before, until two such stretches cover n
     reach = 1
-    while 2*reach <= n: x = np.maximum(x[reach:], x[:-reach]); reach *= 2
-    return np.maximum(x[n - reach:], x[:len(x) - n + reach])
+    while 2 * reach <= n:
+        x = np.maximum(x[reach:], x[:-reach])
+        reach *= 2
+    return np.maximum(x[n - reach :], x[: len(x) - n + reach])
+
 
 def _norm(y, rng):
-    n, goal = int(0.21*len(y)), np.abs(y).max()
-    first, last = int(0.15*len(y)), int(0.64*len(y)); peaks = _peaks(np.abs(y[first:last + n - 1]), n)
-    start = first + rng.choice(np.flatnonzero(peaks <= max(goal/2**0.5, peaks.min()))) # 3 dB below the peak, or the softest part
-    factor = min(goal/max(peaks[start - first], 1e-9), 4)
-    return np.clip(_gain(y, start, start + n, factor), -goal, goal) # clips in the fades only
+    n, goal = int(0.21 * len(y)), np.abs(y).max()
+    first, last = int(0.15 * len(y)), int(0.64 * len(y))
+    peaks = _peaks(np.abs(y[first : last + n - 1]), n)
+    start = first + rng.choice(
+        np.flatnonzero(peaks <= max(goal / 2**0.5, peaks.min()))
+    )  # 3 dB below the peak, or the softest part
+    factor = min(goal / max(peaks[start - first], 1e-9), 4)
+    return np.clip(_gain(y, start, start + n, factor), -goal, goal)  # clips in the fades only
+
 
 def _norm_reference(y, rng):
-    a = rng.integers(int(0.15*len(y)), int(0.64*len(y))); b = a + int(0.21*len(y))
-    return _replace(y, a, b, y[a:b]/(np.abs(y[a:b]).max() or 1))
+    a = rng.integers(int(0.15 * len(y)), int(0.64 * len(y)))
+    b = a + int(0.21 * len(y))
+    return _replace(y, a, b, y[a:b] / (np.abs(y[a:b]).max() or 1))
 
 # %% ../../nbs/features/10_augment.ipynb #1bc2193e
-SOUND = {'loud': _loud, 'noise': _noise, 'speed': _speed, 'pitch': _pitch, 'shift': _shift, 'norm': _norm}
-REFERENCE = {'loud': _loud_reference, 'noise': _noise_reference, 'speed': _speed_reference, 'pitch': _pitch_reference,
-             'shift': _shift_reference, 'norm': _norm_reference}
+SOUND = {
+    'loud': _loud,
+    'noise': _noise,
+    'speed': _speed,
+    'pitch': _pitch,
+    'shift': _shift,
+    'norm': _norm,
+}
+REFERENCE = {
+    'loud': _loud_reference,
+    'noise': _noise_reference,
+    'speed': _speed_reference,
+    'pitch': _pitch_reference,
+    'shift': _shift_reference,
+    'norm': _norm_reference,
+}
+
 
 def augment_audio(
-    y:np.ndarray, # float32 [samples] at 16 kHz, trimmed
-    kind:str, # one of `AUGMENTATION_GROUPS['time_aug']`
-    rng:np.random.Generator, # where the randomness comes from
-    variant:str='sound', # `sound`, or `reference` for the reference implementation's
-)->np.ndarray: # float32 [samples], as long as before but for `speed` and a sound `shift`
+    y: np.ndarray,  # float32 [samples] at 16 kHz, trimmed
+    kind: str,  # one of `AUGMENTATION_GROUPS['time_aug']`
+    rng: np.random.Generator,  # where the randomness comes from
+    variant: str = 'sound',  # `sound`, or `reference` for the reference implementation's
+) -> np.ndarray:  # float32 [samples], as long as before but for `speed` and a sound `shift`
     "The clip changed in one way; the sound variant never clips. Raises `ConfigError` for an unknown kind or variant."
-    change = {'sound': SOUND, 'reference': REFERENCE}[choose(variant, VARIANTS, 'variant')][choose(kind, SOUND, 'waveform augmentation')]
+    change = {'sound': SOUND, 'reference': REFERENCE}[choose(variant, VARIANTS, 'variant')][
+        choose(kind, SOUND, 'waveform augmentation')
+    ]
     z = change(y, rng)
-    return z/peak if variant == 'sound' and (peak := np.abs(z).max()) > 1 else z
+    return z / peak if variant == 'sound' and (peak := np.abs(z).max()) > 1 else z
 
 # %% ../../nbs/features/10_augment.ipynb #a79bb760
-MASK_SHARE, MASK_BANDS = 0.2, 30 # the widest time mask as a share of the frames; frequency masks are narrower than so many bands
+MASK_SHARE, MASK_BANDS = (
+    0.2,
+    30,
+)  # the widest time mask as a share of the frames; frequency masks are narrower than so many bands
+
 
 def mask_region(
-    kind:str, # `mask` or `maskfreq`
-    shape:tuple, # (128, T)
-    rng:np.random.Generator, # where the randomness comes from
-    variant:str='sound', # `sound`, or `reference`
-)->tuple: # two slices: bands, frames
+    kind: str,  # `mask` or `maskfreq`
+    shape: tuple,  # (128, T)
+    rng: np.random.Generator,  # where the randomness comes from
+    variant: str = 'sound',  # `sound`, or `reference`
+) -> tuple:  # two slices: bands, frames
     "What a mask hides: a stretch of time over all bands, or a range of bands over all time."
     sound, (bands, T) = choose(variant, VARIANTS, 'variant') == 'sound', shape
     if choose(kind, AUGMENTATION_GROUPS['freq_aug'], 'spectrogram augmentation') == 'maskfreq':
-        width = rng.integers(int(sound), MASK_BANDS); start = rng.integers(bands - width + sound)
+        width = rng.integers(int(sound), MASK_BANDS)
+        start = rng.integers(bands - width + sound)
         return slice(start, start + width), slice(None)
     if sound:
-        width = rng.integers(1, max(1, int(MASK_SHARE*T)) + 1); start = rng.integers(T - width + 1)
-    else: # a window of 5 % of the frames starts in their 25 … 70 %; its end, a position, is taken for the largest width
-        start = rng.integers(int(0.25*T), max(int(0.25*T) + 1, int(0.7*T))); width = rng.integers(1, max(2, start + int(0.05*T)))
+        width = rng.integers(1, max(1, int(MASK_SHARE * T)) + 1)
+        start = rng.integers(T - width + 1)
+    else:  # a window of 5 % of the frames starts in their 25 … 70 %; its end, a position, is taken for the largest width
+        start = rng.integers(int(0.25 * T), max(int(0.25 * T) + 1, int(0.7 * T)))
+        width = rng.integers(1, max(2, start + int(0.05 * T)))
     return slice(None), slice(start, min(start + width, T))
 
+
 def mask_db(
-    db:np.ndarray, # float [128, T], dB, from `log_mel`
-    kind:str, # `mask` or `maskfreq`
-    rng:np.random.Generator, # where the randomness comes from
-    variant:str='sound', # `sound`, or `reference`
-)->np.ndarray: # a copy with the mask at −80 dB
+    db: np.ndarray,  # float [128, T], dB, from `log_mel`
+    kind: str,  # `mask` or `maskfreq`
+    rng: np.random.Generator,  # where the randomness comes from
+    variant: str = 'sound',  # `sound`, or `reference`
+) -> np.ndarray:  # a copy with the mask at −80 dB
     "A log-mel spectrogram with a part of it hidden."
-    out = db.copy(); out[mask_region(kind, db.shape, rng, variant)] = FLOOR_DB
+    out = db.copy()
+    out[mask_region(kind, db.shape, rng, variant)] = FLOOR_DB
     return out
 
 # %% ../../nbs/features/10_augment.ipynb #d5154a6e
 def augmented_log_mel(
-    y:np.ndarray, # float32 [samples] at 16 kHz, trimmed
-    kind:str, # one of `AUGMENTATIONS`
-    seed:int=0, # the run's seed
-    clip:str='', # the clip's id
-    copy:int=0, # which copy of that clip and kind
-    window:str='hamm', # `hamm` or `hann`
-    variant:str='sound', # `sound`, or `reference` for the reference implementation's
-    db:np.ndarray=None, # `log_mel(y, window)`, if it is at hand: a sound mask lies on it
-)->np.ndarray: # float32 [128, T], dB, −80 … 0
+    y: np.ndarray,  # float32 [samples] at 16 kHz, trimmed
+    kind: str,  # one of `AUGMENTATIONS`
+    seed: int = 0,  # the run's seed
+    clip: str = '',  # the clip's id
+    copy: int = 0,  # which copy of that clip and kind
+    window: str = 'hamm',  # `hamm` or `hann`
+    variant: str = 'sound',  # `sound`, or `reference` for the reference implementation's
+    db: np.ndarray = None,  # `log_mel(y, window)`, if it is at hand: a sound mask lies on it
+) -> np.ndarray:  # float32 [128, T], dB, −80 … 0
     "The log-mel spectrogram of an augmented copy, determined by (seed, clip, kind, copy). Raises `ConfigError` for an unknown option."
-    choose(kind, AUGMENTATIONS, 'augmentation'); choose(variant, VARIANTS, 'variant')
+    choose(kind, AUGMENTATIONS, 'augmentation')
+    choose(variant, VARIANTS, 'variant')
     rng = make_rng(seed, 'augment', clip, kind, copy)
-    if kind in SOUND: return log_mel(augment_audio(y, kind, rng, variant), window)
-    if variant == 'sound': return mask_db(log_mel(y, window) if db is None else db, kind, rng)
+    if kind in SOUND:
+        return log_mel(augment_audio(y, kind, rng, variant), window)
+    if variant == 'sound':
+        return mask_db(log_mel(y, window) if db is None else db, kind, rng)
     power = mel_power(soxr.resample(y, SAMPLE_RATE, 22050), 'hann', 22050, n_fft=2048, hop=512)
-    power[mask_region(kind, power.shape, rng, variant)] = 0 # before the dB, so a masked maximum changes the reference level
+    power[mask_region(kind, power.shape, rng, variant)] = (
+        0  # before the dB, so a masked maximum changes the reference level
+    )
     return to_db(power)

@@ -17,234 +17,325 @@ import numpy as np
 from PIL import Image
 from scipy.sparse import csr_array
 
-from ..data.audio import SAMPLE_RATE
 from ..core import AudioError, ConfigError, choose, digest
+from ..data.audio import SAMPLE_RATE
 
 # %% ../../nbs/features/00_spectrogram.ipynb #17e63f26
 def frames_of(
-    y:np.ndarray, # float [samples]
-    length:int, hop:int, # samples
-)->np.ndarray: # float [1 + samples//hop, length], a view
+    y: np.ndarray,  # float [samples]
+    length: int,
+    hop: int,  # samples
+) -> np.ndarray:  # float [1 + samples//hop, length], a view
     "Centred frames, silence around the clip."
-    silence = np.zeros(length//2, y.dtype)
-    return np.lib.stride_tricks.sliding_window_view(np.concatenate([silence, y, silence]), length)[::hop]
+    silence = np.zeros(length // 2, y.dtype)
+    return np.lib.stride_tricks.sliding_window_view(np.concatenate([silence, y, silence]), length)[
+        ::hop
+    ]
+
 
 def decibels(
-    power:np.ndarray, # float [...]
-)->np.ndarray: # the same shape, at most 0
+    power: np.ndarray,  # float [...]
+) -> np.ndarray:  # the same shape, at most 0
     "Decibels relative to the maximum."
-    level = 10*np.log10(power.clip(1e-10, np.inf)) # not `maximum`, which is slow with a single number
+    level = 10 * np.log10(
+        power.clip(1e-10, np.inf)
+    )  # not `maximum`, which is slow with a single number
     return level - level.max()
 
 # %% ../../nbs/features/00_spectrogram.ipynb #afd1975a
 def trim_silence(
-    y:np.ndarray, # float [samples] at 16 kHz
-    top_db:float=60, # dB below the loudest frame that counts as silence
-)->np.ndarray: # float [≤ samples], a view of `y`
+    y: np.ndarray,  # float [samples] at 16 kHz
+    top_db: float = 60,  # dB below the loudest frame that counts as silence
+) -> np.ndarray:  # float [≤ samples], a view of `y`
     "`y` without the silence at its ends; raises `AudioError` if there is nothing else in it."
-    if not np.any(y): raise AudioError('is silent', value=f'{len(y)} samples, all 0', remedy='Remove it or record it again')
-    rms = np.sqrt(np.mean(frames_of(np.square(y, dtype=np.float32), 2048, 512).T, axis=0)) # summed in librosa's order
+    if not np.any(y):
+        raise AudioError(
+            'is silent', value=f'{len(y)} samples, all 0', remedy='Remove it or record it again'
+        )
+    rms = np.sqrt(
+        np.mean(frames_of(np.square(y, dtype=np.float32), 2048, 512).T, axis=0)
+    )  # summed in librosa's order
     loud = np.flatnonzero(decibels(np.square(rms)) > -top_db)
-    if not len(loud): raise AudioError('holds values too large to be measured', value=float(np.abs(y).max()), remedy='Export it again as PCM')
-    return y[512*loud[0]:min(len(y), 512*(loud[-1] + 1))]
+    if not len(loud):
+        raise AudioError(
+            'holds values too large to be measured',
+            value=float(np.abs(y).max()),
+            remedy='Export it again as PCM',
+        )
+    return y[512 * loud[0] : min(len(y), 512 * (loud[-1] + 1))]
 
 # %% ../../nbs/features/00_spectrogram.ipynb #031388bc
-WINDOWS = {'hamm': .54, 'hann': .5} # the reference implementation's names, and the part of the window that is constant
-N_MELS, FMAX, FLOOR_DB = 128, 8000, -80.
-N_FFT, HOP = int(0.025*SAMPLE_RATE), SAMPLE_RATE//100 # samples: 25 ms and 10 ms
-FRAME_RATE = SAMPLE_RATE/HOP # frames a second
-_PART = 64 # frames at a time: few enough to stay in the cache
+WINDOWS = {
+    'hamm': 0.54,
+    'hann': 0.5,
+}  # the reference implementation's names, and the part of the window that is constant
+N_MELS, FMAX, FLOOR_DB = 128, 8000, -80.0
+N_FFT, HOP = int(0.025 * SAMPLE_RATE), SAMPLE_RATE // 100  # samples: 25 ms and 10 ms
+FRAME_RATE = SAMPLE_RATE / HOP  # frames a second
+_PART = 64  # frames at a time: few enough to stay in the cache
+
 
 @lru_cache(maxsize=8)
 def window_of(
-    name:str, # `hamm` or `hann`
-    length:int, # samples
-)->np.ndarray: # float64 [length], not to be written to
+    name: str,  # `hamm` or `hann`
+    length: int,  # samples
+) -> np.ndarray:  # float64 [length], not to be written to
     "A periodic window for spectra."
-    part = WINDOWS[choose(name, WINDOWS, 'window')]; window = part + (1 - part)*np.cos(np.linspace(-np.pi, np.pi, length + 1)[:-1])
-    window.flags.writeable = False # it is shared by all callers
+    part = WINDOWS[choose(name, WINDOWS, 'window')]
+    window = part + (1 - part) * np.cos(np.linspace(-np.pi, np.pi, length + 1)[:-1])
+    window.flags.writeable = False  # it is shared by all callers
     return window
 
-def mel_frequencies(n:int)->np.ndarray: # Hz, float64 [n]
+
+def mel_frequencies(n: int) -> np.ndarray:  # Hz, float64 [n]
     "Frequencies from 0 to 8000 Hz at equal distances on Slaney's mel scale (*Auditory Toolbox*, 1998): linear up to 1000 Hz, then 27 steps to 6400 Hz, each the same factor."
-    hz, step = 200/3, np.log(6.4)/27; knee = 1000/hz; mels = np.linspace(0, knee + np.log(FMAX/1000)/step, n)
-    return np.where(mels < knee, hz*mels, 1000*np.exp(step*(mels - knee)))
+    hz, step = 200 / 3, np.log(6.4) / 27
+    knee = 1000 / hz
+    mels = np.linspace(0, knee + np.log(FMAX / 1000) / step, n)
+    return np.where(mels < knee, hz * mels, 1000 * np.exp(step * (mels - knee)))
+
 
 @lru_cache(maxsize=8)
 def mel_filters(
-    sr:int, # Hz
-    n_fft:int, # samples in a frame
-    n_mels:int=N_MELS, # bands
-)->csr_array: # float32 [n_mels, 1 + n_fft/2], sparse: few frequencies belong to a band
+    sr: int,  # Hz
+    n_fft: int,  # samples in a frame
+    n_mels: int = N_MELS,  # bands
+) -> csr_array:  # float32 [n_mels, 1 + n_fft/2], sparse: few frequencies belong to a band
     "Slaney's mel filters, 0 … 8000 Hz: triangles of equal area, each from the centre of one neighbour to that of the other. Kept because making them costs more than using them."
-    edges = mel_frequencies(n_mels + 2); width, far = np.diff(edges)[:, None], edges[:, None] - np.fft.rfftfreq(n_fft, 1/sr)
-    triangles = np.maximum(0, np.minimum(-far[:-2]/width[:-1], far[2:]/width[1:])).astype(np.float32)
-    return csr_array((triangles*(2/(edges[2:] - edges[:-2])[:, None])).astype(np.float32))
+    edges = mel_frequencies(n_mels + 2)
+    width, far = np.diff(edges)[:, None], edges[:, None] - np.fft.rfftfreq(n_fft, 1 / sr)
+    triangles = np.maximum(0, np.minimum(-far[:-2] / width[:-1], far[2:] / width[1:])).astype(
+        np.float32
+    )
+    return csr_array((triangles * (2 / (edges[2:] - edges[:-2])[:, None])).astype(np.float32))
+
 
 def mel_power(
-    y:np.ndarray, # float [samples]
-    window:str='hamm', # `hamm` or `hann`
-    sr:int=SAMPLE_RATE, # Hz
-    n_fft:int=N_FFT, # samples in a frame
-    hop:int=HOP, # samples from frame to frame
-)->np.ndarray: # float32 [128, T] with T = 1 + samples//hop
+    y: np.ndarray,  # float [samples]
+    window: str = 'hamm',  # `hamm` or `hann`
+    sr: int = SAMPLE_RATE,  # Hz
+    n_fft: int = N_FFT,  # samples in a frame
+    hop: int = HOP,  # samples from frame to frame
+) -> np.ndarray:  # float32 [128, T] with T = 1 + samples//hop
     "Mel power spectrogram, frames centred; raises `AudioError` for a clip shorter than one frame."
-    if len(y) < n_fft: raise AudioError('is shorter than one frame', value=f'{len(y)} samples', remedy=f'At least {n_fft} are needed')
+    if len(y) < n_fft:
+        raise AudioError(
+            'is shorter than one frame',
+            value=f'{len(y)} samples',
+            remedy=f'At least {n_fft} are needed',
+        )
     frames, win = frames_of(y, n_fft, hop), window_of(window, n_fft)
-    kind = np.result_type(y.dtype, np.complex64); power = np.empty((len(frames), 1 + n_fft//2), kind.type().real.dtype)
-    for i in range(0, len(frames), _PART): power[i:i + _PART] = np.abs(np.fft.rfft(frames[i:i + _PART]*win).astype(kind))**2
+    kind = np.result_type(y.dtype, np.complex64)
+    power = np.empty((len(frames), 1 + n_fft // 2), kind.type().real.dtype)
+    for i in range(0, len(frames), _PART):
+        power[i : i + _PART] = np.abs(np.fft.rfft(frames[i : i + _PART] * win).astype(kind)) ** 2
     return mel_filters(sr, n_fft) @ power.T
 
 # %% ../../nbs/features/00_spectrogram.ipynb #39fd78d4
 def to_db(
-    power:np.ndarray, # float [128, T]
-)->np.ndarray: # same shape, −80 … 0
+    power: np.ndarray,  # float [128, T]
+) -> np.ndarray:  # same shape, −80 … 0
     "Decibels relative to the maximum, floor at −80."
     return decibels(power).clip(FLOOR_DB, 0)
 
+
 def log_mel(
-    y:np.ndarray, # float [samples] at 16 kHz, trimmed
-    window:str='hamm', # `hamm` or `hann`
-)->np.ndarray: # float32 [128, T], dB, −80 … 0; low frequencies first
+    y: np.ndarray,  # float [samples] at 16 kHz, trimmed
+    window: str = 'hamm',  # `hamm` or `hann`
+) -> np.ndarray:  # float32 [128, T], dB, −80 … 0; low frequencies first
     "Log-mel spectrogram relative to the clip's maximum, 100 frames a second; raises `AudioError` below 25 ms."
     return to_db(mel_power(y, window))
 
 # %% ../../nbs/features/00_spectrogram.ipynb #55783f57
 LAYOUTS, CMAPS = ('mel', 'reference'), ('magma', 'jet', None)
 
+
 @dataclass(frozen=True)
 class PictureParams:
     "What makes a picture out of samples; raises `ConfigError` for a value out of its range."
-    window: str = 'hamm' # `hamm` or `hann`
-    layout: str = 'mel' # `mel` or `reference`
-    cmap: str|None = 'magma' # `magma`, `jet`, or None for grey levels
-    size: int|tuple = 288 # pixels: a side, or (height, width); stored as the pair
-    seconds: float|None = None # what the width shows; None squashes or stretches the whole clip
-    jpeg: bool = False # pass it through a JPEG, as the reference implementation does
-    trim_db: float = 60. # dB below the loudest frame that count as silence at the ends
+
+    window: str = 'hamm'  # `hamm` or `hann`
+    layout: str = 'mel'  # `mel` or `reference`
+    cmap: str | None = 'magma'  # `magma`, `jet`, or None for grey levels
+    size: int | tuple = 288  # pixels: a side, or (height, width); stored as the pair
+    seconds: float | None = None  # what the width shows; None squashes or stretches the whole clip
+    jpeg: bool = False  # pass it through a JPEG, as the reference implementation does
+    trim_db: float = 60.0  # dB below the loudest frame that count as silence at the ends
 
     def __post_init__(self):
-        choose(self.window, WINDOWS, 'window'); choose(self.layout, LAYOUTS, 'layout'); choose(self.cmap, CMAPS, 'colour map')
-        size = (self.size,)*2 if np.ndim(self.size) == 0 else tuple(self.size)
+        choose(self.window, WINDOWS, 'window')
+        choose(self.layout, LAYOUTS, 'layout')
+        choose(self.cmap, CMAPS, 'colour map')
+        size = (self.size,) * 2 if np.ndim(self.size) == 0 else tuple(self.size)
         if len(size) != 2 or not all(isinstance(s, (int, np.integer)) and s > 0 for s in size):
-            raise ConfigError('not a size', value=self.size, remedy='Give one positive whole number, or (height, width)')
-        if not self.trim_db > 0: raise ConfigError('trim_db must lie above 0', value=self.trim_db, remedy='60, as in the reference, or less where recordings have a noisy room')
-        if self.seconds is not None and not self.seconds*FRAME_RATE >= 1:
-            raise ConfigError('not a duration', value=self.seconds, remedy='Give seconds, at least 0.01, or None')
-        object.__setattr__(self, 'trim_db', float(self.trim_db)); object.__setattr__(self, 'size', tuple(map(int, size))) # one form for equal values, so that they have one hash
-        if self.seconds is not None: object.__setattr__(self, 'seconds', float(self.seconds))
+            raise ConfigError(
+                'not a size',
+                value=self.size,
+                remedy='Give one positive whole number, or (height, width)',
+            )
+        if not self.trim_db > 0:
+            raise ConfigError(
+                'trim_db must lie above 0',
+                value=self.trim_db,
+                remedy='60, as in the reference, or less where recordings have a noisy room',
+            )
+        if self.seconds is not None and not self.seconds * FRAME_RATE >= 1:
+            raise ConfigError(
+                'not a duration', value=self.seconds, remedy='Give seconds, at least 0.01, or None'
+            )
+        object.__setattr__(self, 'trim_db', float(self.trim_db))
+        object.__setattr__(
+            self, 'size', tuple(map(int, size))
+        )  # one form for equal values, so that they have one hash
+        if self.seconds is not None:
+            object.__setattr__(self, 'seconds', float(self.seconds))
 
     @property
-    def hash(self): "16 hexadecimal digits; the leading number is this module's version of the rules."; return digest('picture', 1, asdict(self))
+    def hash(self):
+        "16 hexadecimal digits; the leading number is this module's version of the rules."
+        return digest('picture', 1, asdict(self))
 
 # %% ../../nbs/features/00_spectrogram.ipynb #c0ffee05
 def picture_params(
-    config, # `config.Config`
-    img_size, # (height, width) that the model takes, in pixels
-)->PictureParams:
+    config,  # `config.Config`
+    img_size,  # (height, width) that the model takes, in pixels
+) -> PictureParams:
     "The parameters of the pictures of a run."
     size = config.picture_size or (img_size[0] if img_size[0] == img_size[1] else tuple(img_size))
-    return PictureParams(layout=config.layout, window=config.window, cmap=config.cmap, jpeg=config.jpeg,
-                         seconds=config.seconds, trim_db=config.trim_db, size=size)
+    return PictureParams(
+        layout=config.layout,
+        window=config.window,
+        cmap=config.cmap,
+        jpeg=config.jpeg,
+        seconds=config.seconds,
+        trim_db=config.trim_db,
+        size=size,
+    )
 
 # %% ../../nbs/features/00_spectrogram.ipynb #391b489d
 @lru_cache(maxsize=4096)
 def area_weights(
-    m:int, # length before
-    n:int, # length after
-)->csr_array: # float32 [n, m], rows sum to 1
+    m: int,  # length before
+    n: int,  # length after
+) -> csr_array:  # float32 [n, m], rows sum to 1
     "Weights of the means over `n` equal parts of `m` values, with partial shares at the parts' edges: `area_weights(len(x), n) @ x`."
-    edges = np.union1d(np.arange(n + 1)*m, np.arange(m + 1)*n) # both grids in units of 1/(n·m): whole numbers, so nothing is rounded
-    share = np.diff(edges).astype(np.float32)/m
-    return csr_array((share, (edges[:-1]//m, edges[:-1]//n)), shape=(n, m))
+    edges = np.union1d(
+        np.arange(n + 1) * m, np.arange(m + 1) * n
+    )  # both grids in units of 1/(n·m): whole numbers, so nothing is rounded
+    share = np.diff(edges).astype(np.float32) / m
+    return csr_array((share, (edges[:-1] // m, edges[:-1] // n)), shape=(n, m))
 
 # %% ../../nbs/features/00_spectrogram.ipynb #a180dcba
 def mel_levels(
-    db:np.ndarray, # float [128, T], dB, −80 … 0
-    height:int, # pixels
-    width:int, # pixels
-)->np.ndarray: # uint8 [height, width], high frequencies first
+    db: np.ndarray,  # float [128, T], dB, −80 … 0
+    height: int,  # pixels
+    width: int,  # pixels
+) -> np.ndarray:  # uint8 [height, width], high frequencies first
     "Grey levels of the layout `mel`: linear in mel bins, averaged in time, −80 dB is 0 and 0 dB is 255."
-    x = area_weights(N_MELS, height) @ (area_weights(db.shape[1], width) @ np.clip(db, FLOOR_DB, 0).T).T
-    x -= FLOOR_DB; x *= 255/-FLOOR_DB
+    x = (
+        area_weights(N_MELS, height)
+        @ (area_weights(db.shape[1], width) @ np.clip(db, FLOOR_DB, 0).T).T
+    )
+    x -= FLOOR_DB
+    x *= 255 / -FLOOR_DB
     return np.rint(x, out=x)[::-1].astype(np.uint8)
 
 # %% ../../nbs/features/00_spectrogram.ipynb #233581ce
 @lru_cache(maxsize=16)
 def reference_rows(
-    height:int, # pixels
-)->np.ndarray: # int [height], top row first
+    height: int,  # pixels
+) -> np.ndarray:  # int [height], top row first
     "The mel bin that each row of a `specshow` picture shows (matplotlib's symlog axis: base 2, linear up to 1000 Hz)."
     m = mel_frequencies(N_MELS)
-    low, high = 2*(1.5*m[0] - 0.5*m[1]), 1000*(2 + np.log2((1.5*m[-1] - 0.5*m[-2])/1000)) # g, half a bin beyond the first and the last
-    g = high - (np.arange(height) + 0.5)/height*(high - low)
-    f = np.where(g <= 2000, g/2, 1000*2**(g/1000 - 2))
-    rows = np.abs(f[:, None] - m).argmin(1); rows.flags.writeable = False # it is shared by all callers
+    low, high = (
+        2 * (1.5 * m[0] - 0.5 * m[1]),
+        1000 * (2 + np.log2((1.5 * m[-1] - 0.5 * m[-2]) / 1000)),
+    )  # g, half a bin beyond the first and the last
+    g = high - (np.arange(height) + 0.5) / height * (high - low)
+    f = np.where(g <= 2000, g / 2, 1000 * 2 ** (g / 1000 - 2))
+    rows = np.abs(f[:, None] - m).argmin(1)
+    rows.flags.writeable = False  # it is shared by all callers
     return rows
 
+
 def reference_levels(
-    db:np.ndarray, # float [128, T], dB
-    height:int, # pixels
-    width:int, # pixels
-)->np.ndarray: # uint8 [height, width]
+    db: np.ndarray,  # float [128, T], dB
+    height: int,  # pixels
+    width: int,  # pixels
+) -> np.ndarray:  # uint8 [height, width]
     "Levels of the layout `reference`: warped frequency axis, nearest frame, stretched to the matrix's own range."
-    cols = (2*np.arange(width) + 1)*db.shape[1]//(2*width)
+    cols = (2 * np.arange(width) + 1) * db.shape[1] // (2 * width)
     span = db.max() - db.min()
-    levels = np.minimum((db - db.min())/(span or 1)*256, 255)
+    levels = np.minimum((db - db.min()) / (span or 1) * 256, 255)
     return levels.astype(np.uint8)[reference_rows(height)][:, cols]
 
 # %% ../../nbs/features/00_spectrogram.ipynb #995e7b55
 @lru_cache(maxsize=4)
 def _table(cmap):
-    from matplotlib import colormaps # slow to import: only when it is needed
-    return np.floor(255*colormaps[choose(cmap, CMAPS[:2], 'colour map')](np.arange(256))[:, :3] + 0.5).astype(np.uint8)
+    from matplotlib import colormaps  # slow to import: only when it is needed
+
+    return np.floor(
+        255 * colormaps[choose(cmap, CMAPS[:2], 'colour map')](np.arange(256))[:, :3] + 0.5
+    ).astype(np.uint8)
+
 
 def colour(
-    levels:np.ndarray, # uint8 [...]
-    cmap:str='magma', # `magma` or `jet`
-)->np.ndarray: # uint8 [..., 3], RGB
+    levels: np.ndarray,  # uint8 [...]
+    cmap: str = 'magma',  # `magma` or `jet`
+) -> np.ndarray:  # uint8 [..., 3], RGB
     "Grey levels as colours of one of matplotlib's maps, rounded to 8 bits."
-    levels = np.asarray(levels, np.uint8); image = Image.fromarray(levels.reshape(1, -1)); image.putpalette(_table(cmap).tobytes())
+    levels = np.asarray(levels, np.uint8)
+    image = Image.fromarray(levels.reshape(1, -1))
+    image.putpalette(_table(cmap).tobytes())
     return np.array(image.convert('RGB')).reshape(*levels.shape, 3)
 
 # %% ../../nbs/features/00_spectrogram.ipynb #b49273ed
 def fit_seconds(
-    db:np.ndarray, # float [128, T], dB
-    seconds:float|None, # the duration; None leaves it as it is
-)->np.ndarray: # float [128, round(100·seconds)]
+    db: np.ndarray,  # float [128, T], dB
+    seconds: float | None,  # the duration; None leaves it as it is
+) -> np.ndarray:  # float [128, round(100·seconds)]
     "The centre of a longer clip, or a shorter clip in the middle of silence (−80 dB)."
-    if seconds is None: return db
-    T, n = db.shape[1], max(1, round(seconds*FRAME_RATE))
-    if T >= n: return db[:, (T - n)//2:(T - n)//2 + n]
-    return np.pad(db, [(0, 0), ((n - T)//2, n - T - (n - T)//2)], constant_values=FLOOR_DB)
+    if seconds is None:
+        return db
+    T, n = db.shape[1], max(1, round(seconds * FRAME_RATE))
+    if n <= T:
+        return db[:, (T - n) // 2 : (T - n) // 2 + n]
+    return np.pad(db, [(0, 0), ((n - T) // 2, n - T - (n - T) // 2)], constant_values=FLOOR_DB)
 
 # %% ../../nbs/features/00_spectrogram.ipynb #7ca4266f
 def through_jpeg(
-    img:np.ndarray, # uint8 [H, W, 3] or [H, W]
-)->np.ndarray: # the same shape
+    img: np.ndarray,  # uint8 [H, W, 3] or [H, W]
+) -> np.ndarray:  # the same shape
     "The picture after a JPEG of quality 75 with 4:2:0 chroma (Pillow's defaults)."
-    f = io.BytesIO(); Image.fromarray(img).save(f, 'JPEG', quality=75, subsampling='4:2:0')
+    f = io.BytesIO()
+    Image.fromarray(img).save(f, 'JPEG', quality=75, subsampling='4:2:0')
     return np.asarray(Image.open(f))
 
+
 def picture(
-    db:np.ndarray, # float [128, T], dB, from `log_mel`
-    layout:str='mel', # `mel` or `reference`
-    cmap:str|None='magma', # `magma`, `jet`, or None for grey levels
-    size=288, # pixels: a side, or (height, width)
-    seconds:float|None=None, # what the width shows; None: the whole clip
-    jpeg:bool=False, # pass it through a JPEG
-)->np.ndarray: # uint8 [H, W, 3], or [H, W] without a colour map
+    db: np.ndarray,  # float [128, T], dB, from `log_mel`
+    layout: str = 'mel',  # `mel` or `reference`
+    cmap: str | None = 'magma',  # `magma`, `jet`, or None for grey levels
+    size=288,  # pixels: a side, or (height, width)
+    seconds: float | None = None,  # what the width shows; None: the whole clip
+    jpeg: bool = False,  # pass it through a JPEG
+) -> np.ndarray:  # uint8 [H, W, 3], or [H, W] without a colour map
     "The picture of a log-mel spectrogram, high frequencies at the top; raises `ConfigError` as `PictureParams` does."
     p = PictureParams(layout=layout, cmap=cmap, size=size, seconds=seconds, jpeg=jpeg)
-    img = {'mel': mel_levels, 'reference': reference_levels}[p.layout](fit_seconds(db, p.seconds), *p.size)
-    if p.cmap: img = colour(img, p.cmap)
+    img = {'mel': mel_levels, 'reference': reference_levels}[p.layout](
+        fit_seconds(db, p.seconds), *p.size
+    )
+    if p.cmap:
+        img = colour(img, p.cmap)
     return through_jpeg(img) if p.jpeg else img
 
 # %% ../../nbs/features/00_spectrogram.ipynb #eb8745e7
 def clip_picture(
-    y:np.ndarray, # float [samples] at 16 kHz, as loaded
-    params:PictureParams=PictureParams(), # what the picture is to be
-)->np.ndarray: # uint8 [H, W, 3] or [H, W]
+    y: np.ndarray,  # float [samples] at 16 kHz, as loaded
+    params: PictureParams = PictureParams(),  # what the picture is to be
+) -> np.ndarray:  # uint8 [H, W, 3] or [H, W]
     "Trim, log-mel and picture in one call; raises `AudioError` for a clip that is silent or shorter than one frame."
     p = params
-    return picture(log_mel(trim_silence(y, p.trim_db), p.window), p.layout, p.cmap, p.size, p.seconds, p.jpeg)
+    return picture(
+        log_mel(trim_silence(y, p.trim_db), p.window), p.layout, p.cmap, p.size, p.seconds, p.jpeg
+    )

@@ -17,65 +17,76 @@ from ..core import AudioError
 from ..data.waveform import prepare_waveform
 
 # %% ../../nbs/features/20_vad.ipynb #f53290f0
-VAD_FRAME_SAMPLES, _CONTEXT, _FRAMES_A_CALL = 512, 64, 512 # at 16 kHz
-VAD_FRAME_SECONDS = VAD_FRAME_SAMPLES/16000
+VAD_FRAME_SAMPLES, _CONTEXT, _FRAMES_A_CALL = 512, 64, 512  # at 16 kHz
+VAD_FRAME_SECONDS = VAD_FRAME_SAMPLES / 16000
+
 
 @lru_cache(maxsize=1)
 def _session():
     "The graph that lies in the package silero-vad, which is not imported: it would load PyTorch."
     import onnxruntime as ort
+
     folder = Path(find_spec('silero_vad').submodule_search_locations[0])
     options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1 # too small to be divided
-    return ort.InferenceSession(folder/'data'/'silero_vad_16k_sequence.onnx', options,
-                                providers=['CPUExecutionProvider'])
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # too small to be divided
+    return ort.InferenceSession(
+        folder / 'data' / 'silero_vad_16k_sequence.onnx',
+        options,
+        providers=['CPUExecutionProvider'],
+    )
+
 
 def speech_probabilities(
-    y:np.ndarray, # float32 [samples], 16 kHz, prepared by `waveform.prepare_waveform`
-)->np.ndarray: # float32 [frames of 32 ms], 0 to 1; the last frame is filled with zeros
+    y: np.ndarray,  # float32 [samples], 16 kHz, prepared by `waveform.prepare_waveform`
+) -> np.ndarray:  # float32 [frames of 32 ms], 0 to 1; the last frame is filled with zeros
     "How probable speech is in each frame."
-    frames = np.zeros((-(-len(y)//VAD_FRAME_SAMPLES), VAD_FRAME_SAMPLES), np.float32)
-    frames.ravel()[:len(y)] = y
+    frames = np.zeros((-(-len(y) // VAD_FRAME_SAMPLES), VAD_FRAME_SAMPLES), np.float32)
+    frames.ravel()[: len(y)] = y
     context = np.zeros((len(frames), _CONTEXT), np.float32)
     context[1:] = frames[:-1, -_CONTEXT:]
     frames = np.concatenate([context, frames], 1)
     h = c = np.zeros((1, 1, 128), np.float32)
     found = [np.zeros(0, np.float32)]
     for i in range(0, len(frames), _FRAMES_A_CALL):
-        p, h, c = _session().run(None, {'input': frames[i:i + _FRAMES_A_CALL], 'h': h, 'c': c})
+        p, h, c = _session().run(None, {'input': frames[i : i + _FRAMES_A_CALL], 'h': h, 'c': c})
         found.append(p.ravel())
     return np.concatenate(found)
 
 # %% ../../nbs/features/20_vad.ipynb #0d1fc8ca
-SPEECH_STARTS, SPEECH_ENDS = .5, .35 # probabilities, as in silero-vad's own segmentation
-SHORTEST_SPEECH = .35 # seconds of speech that a clip needs
+SPEECH_STARTS, SPEECH_ENDS = 0.5, 0.35  # probabilities, as in silero-vad's own segmentation
+SHORTEST_SPEECH = 0.35  # seconds of speech that a clip needs
+
 
 def speech_seconds(
-    y:np.ndarray, # float32 [samples], 16 kHz, prepared
-)->float: # seconds
+    y: np.ndarray,  # float32 [samples], 16 kHz, prepared
+) -> float:  # seconds
     "How much of a clip is speech: runs of frames above 0.35 of which one is above 0.5."
     p = speech_probabilities(y)
     edges = np.flatnonzero(np.diff(p > SPEECH_ENDS, prepend=False, append=False)).reshape(-1, 2)
     frames = sum(end - start for start, end in edges if p[start:end].max() > SPEECH_STARTS)
-    return float(frames*VAD_FRAME_SECONDS)
+    return float(frames * VAD_FRAME_SECONDS)
+
 
 def check_speech(
-    y:np.ndarray, # float32 [samples], 16 kHz, prepared
-    file=None, # where they are from, for the error
-)->float: # seconds of speech
+    y: np.ndarray,  # float32 [samples], 16 kHz, prepared
+    file=None,  # where they are from, for the error
+) -> float:  # seconds of speech
     "Passes a clip with speech on; raises `AudioError` for one with less than 0.35 s of it."
     seconds = speech_seconds(y)
     if seconds < SHORTEST_SPEECH:
-        raise AudioError('holds no speech' if seconds < .1 else 'holds too little speech', file=file,
-                         value=f'{seconds:.2f} s of speech in {len(y)/16000:.2f} s',
-                         remedy=f'At least {SHORTEST_SPEECH} s of speech are needed')
+        raise AudioError(
+            'holds no speech' if seconds < 0.1 else 'holds too little speech',
+            file=file,
+            value=f'{seconds:.2f} s of speech in {len(y) / 16000:.2f} s',
+            remedy=f'At least {SHORTEST_SPEECH} s of speech are needed',
+        )
     return seconds
 
 # %% ../../nbs/features/20_vad.ipynb #4815f0ae
 def prepare_speech(
-    y:np.ndarray, # float32 [samples], mono, 16 kHz, as decoded
-    file=None, # where they are from, for the error
-)->np.ndarray: # float32 [≤ samples], prepared
+    y: np.ndarray,  # float32 [samples], mono, 16 kHz, as decoded
+    file=None,  # where they are from, for the error
+) -> np.ndarray:  # float32 [≤ samples], prepared
     "A clip as `prepare_waveform` returns it; raises `AudioError` if it cannot be prepared or holds no speech."
     y = prepare_waveform(y, file)
     check_speech(y, file)

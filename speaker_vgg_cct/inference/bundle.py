@@ -9,48 +9,107 @@ __all__ = ['CORPUS_LICENCES', 'calibration_of', 'model_card', 'measured_limits',
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np, pandas as pd, torch
+import numpy as np
+import pandas as pd
+import torch
 
-from ..evaluation.calibration import apply_temperature, as_logits, at_coverage, familiar_distance, fit_temperature, read_probabilities, risk_coverage
 from ..core import ConfigError, StoreError
+from ..encoders.speaker import encoder_parts, get_encoder
+from speaker_vgg_cct.evaluation.calibration import (
+    apply_temperature,
+    as_logits,
+    at_coverage,
+    familiar_distance,
+    fit_temperature,
+    read_probabilities,
+    risk_coverage,
+)
+from ..experiments.results import read_runs
 from ..features.spectrogram import picture_params
 from .network import OF_TRAINING, Shown, export_onnx
 from .recognizer import write_bundle
-from ..experiments.results import read_runs
-from ..encoders.speaker import encoder_parts, get_encoder
 from ..training.loop import load_run
 
 # %% ../../nbs/inference/30_bundle.ipynb #4b33f50e
 def calibration_of(
-    validation:pd.DataFrame, # of `validation.csv`
-    coverage:float=80, # percent of the validation clips that are to be answered
-)->dict: # temperature; distance (a model with speaker vectors); threshold (0 to 1), coverage, uar and uar_answered (percent); clips
+    validation: pd.DataFrame,  # of `validation.csv`
+    coverage: float = 80,  # percent of the validation clips that are to be answered
+) -> dict:  # temperature; distance (a model with speaker vectors); threshold (0 to 1), coverage, uar and uar_answered (percent); clips
     "How confidences are to be read, from answers on validation speakers."
-    if not 0 < coverage <= 100: raise ConfigError('coverage must lie above 0 and be at most 100', value=coverage, remedy='80 rejects the least certain fifth')
-    p, labels, _ = read_probabilities(validation); temperature = fit_temperature(as_logits(p), labels)
-    point, whole = (at_coverage(risk_coverage(apply_temperature(as_logits(p), temperature), labels), (c,)).iloc[0] for c in (coverage, 100))
+    if not 0 < coverage <= 100:
+        raise ConfigError(
+            'coverage must lie above 0 and be at most 100',
+            value=coverage,
+            remedy='80 rejects the least certain fifth',
+        )
+    p, labels, _ = read_probabilities(validation)
+    temperature = fit_temperature(as_logits(p), labels)
+    point, whole = (
+        at_coverage(risk_coverage(apply_temperature(as_logits(p), temperature), labels), (c,)).iloc[
+            0
+        ]
+        for c in (coverage, 100)
+    )
     far = {'distance': familiar_distance(validation)} if 'distance' in validation else {}
-    return far | dict(temperature=temperature, threshold=point.confidence/100, coverage=float(coverage), uar=float(whole.uar), uar_answered=float(point.uar), clips=len(p))
+    return far | dict(
+        temperature=temperature,
+        threshold=point.confidence / 100,
+        coverage=float(coverage),
+        uar=float(whole.uar),
+        uar_answered=float(point.uar),
+        clips=len(p),
+    )
 
 # %% ../../nbs/inference/30_bundle.ipynb #94bf86c7
-CORPUS_LICENCES = { # as their owners published them; of others nothing is known here
-    'RAVDESS': 'CC BY-NC-SA 4.0', 'NEMO': 'CC BY-NC-SA 4.0', 'EMOVO': 'for research; no licence text', 'EMODB': 'free download; no licence text in the original release'}
-_of_encoder = {'resemblyzer': 'Resemblyzer (Apache 2.0)', 'resemblyzer_layers': 'Resemblyzer (Apache 2.0)', 'campplus': 'CAM++ of 3D-Speaker (Apache 2.0)', 'vggvox': 'VGGVox (weights as given by the user)',
-               'functionals': 'openSMILE (audEERING, free for private, research and educational use only)'}
+CORPUS_LICENCES = {  # as their owners published them; of others nothing is known here
+    'RAVDESS': 'CC BY-NC-SA 4.0',
+    'NEMO': 'CC BY-NC-SA 4.0',
+    'EMOVO': 'for research; no licence text',
+    'EMODB': 'free download; no licence text in the original release',
+}
+_of_encoder = {
+    'resemblyzer': 'Resemblyzer (Apache 2.0)',
+    'resemblyzer_layers': 'Resemblyzer (Apache 2.0)',
+    'campplus': 'CAM++ of 3D-Speaker (Apache 2.0)',
+    'vggvox': 'VGGVox (weights as given by the user)',
+    'functionals': 'openSMILE (audEERING, free for private, research and educational use only)',
+}
+
 
 def model_card(
-    told:dict, # of a bundle
-    measured:pd.DataFrame, # of `measured_limits`
-)->str: # Markdown
+    told: dict,  # of a bundle
+    measured: pd.DataFrame,  # of `measured_limits`
+) -> str:  # Markdown
     "What a bundle is, what it is for, and how good it was where that was measured."
-    split, c = told['provenance']['split'], told['calibration']; synthetic = told['synthetic']
-    corpora = ', '.join(split['train_corpora']); tested = split['test_corpus']
-    licences = '\n'.join(f'- {name}: {CORPUS_LICENCES.get(name, "made by formulas, no rights" if synthetic else "not known here; ask its owner")}' for name in split['train_corpora'])
+    split, c = told['provenance']['split'], told['calibration']
+    synthetic = told['synthetic']
+    corpora = ', '.join(split['train_corpora'])
+    tested = split['test_corpus']
+    licences = '\n'.join(
+        f'- {name}: {CORPUS_LICENCES.get(name, "made by formulas, no rights" if synthetic else "not known here; ask its owner")}'
+        for name in split['train_corpora']
+    )
     if len(measured):
-        t = measured.groupby('test_corpus').agg(uar=('uar', 'mean'), low=('uar_low', 'mean'), high=('uar_high', 'mean'), seeds=('seed', 'nunique'), speakers=('speakers', 'first')).round(1)
-        limits = 'On corpora that the same recipe had not heard (UAR in percent, mean over seeds, 95 % interval over speakers):\n\n| held out | UAR | interval | speakers | seeds |\n|---|---|---|---|---|\n' + \
-                 '\n'.join(f'| {i} | {r.uar} | {r.low} to {r.high} | {r.speakers:.0f} | {r.seeds:.0f} |' for i, r in t.iterrows())
-    else: limits = 'It was not measured on a corpus that it had not heard.'
+        t = (
+            measured.groupby('test_corpus')
+            .agg(
+                uar=('uar', 'mean'),
+                low=('uar_low', 'mean'),
+                high=('uar_high', 'mean'),
+                seeds=('seed', 'nunique'),
+                speakers=('speakers', 'first'),
+            )
+            .round(1)
+        )
+        limits = (
+            'On corpora that the same recipe had not heard (UAR in percent, mean over seeds, 95 % interval over speakers):\n\n| held out | UAR | interval | speakers | seeds |\n|---|---|---|---|---|\n'
+            + '\n'.join(
+                f'| {i} | {r.uar} | {r.low} to {r.high} | {r.speakers:.0f} | {r.seeds:.0f} |'
+                for i, r in t.iterrows()
+            )
+        )
+    else:
+        limits = 'It was not measured on a corpus that it had not heard.'
     return f"""# {told['name']}
 
 {'**It learned from synthetic voices, made of formulas, and knows nothing of people. Use it to try the program, not to recognise emotions.**' if synthetic else 'Recognises acted emotions in short clips of speech.'}
@@ -79,51 +138,104 @@ Needs {', '.join(dict.fromkeys(_of_encoder[n] for n in told['config']['encoder']
 
 # %% ../../nbs/inference/30_bundle.ipynb #f348b674
 def measured_limits(
-    config, # of a run
-    made:dict, # its provenance
-    results, # folders of results tables
-)->pd.DataFrame: # rows of `results.read_runs`
+    config,  # of a run
+    made: dict,  # its provenance
+    results,  # folders of results tables
+) -> pd.DataFrame:  # rows of `results.read_runs`
     "The recorded runs with the same options, way of making the split, label map and setting on a corpus held out, which this run may have learned from."
     runs = read_runs(list(results)) if results else pd.DataFrame()
-    if not len(runs): return runs
+    if not len(runs):
+        return runs
     corpora = {*made['split']['train_corpora'], made['split']['test_corpus']}
-    same = np.array([r.config_hash == replace(config, seed=int(r.seed)).hash and r.test_corpus in corpora for r in runs.itertuples()])
-    for k in ('augmentation', 'balance'): same &= runs[k] == made['split'][k]
+    same = np.array(
+        [
+            r.config_hash == replace(config, seed=int(r.seed)).hash and r.test_corpus in corpora
+            for r in runs.itertuples()
+        ]
+    )
+    for k in ('augmentation', 'balance'):
+        same &= runs[k] == made['split'][k]
     return runs[same & (runs.label_hash == made['label_hash']) & (runs.setting == made['setting'])]
 
 # %% ../../nbs/inference/30_bundle.ipynb #81e9d9b1
 def parts_of(
-    model, # in evaluation mode
-    config, # `config.Config`
-    pca, # `SpeakerPCA`, or None for a network without a speaker
-)->tuple: # name → array; name → what is told of them
+    model,  # in evaluation mode
+    config,  # `config.Config`
+    pca,  # `SpeakerPCA`, or None for a network without a speaker
+) -> tuple:  # name → array; name → what is told of them
     "The part of a bundle that computes."
-    params, encoders = picture_params(config, model.img_size), encoder_parts(config.encoder, config.weights) if pca else []
+    params, encoders = (
+        picture_params(config, model.img_size),
+        encoder_parts(config.encoder, config.weights) if pca else [],
+    )
     arrays = {f'network/{k}': v.numpy() for k, v in model.state_dict().items()}
-    inputs = {'picture': torch.zeros(2, *params.size, *[3]*bool(params.cmap), dtype=torch.uint8)} | ({'speaker': torch.zeros(2, pca.width)} if pca else {})
+    inputs = {
+        'picture': torch.zeros(2, *params.size, *[3] * bool(params.cmap), dtype=torch.uint8)
+    } | ({'speaker': torch.zeros(2, pca.width)} if pca else {})
     graphs = {'network': export_onnx(Shown(model, config), inputs, 'logits')}
-    if pca: arrays |= {f'projection/{k}': np.asarray(v, np.float32) for k in ('mean', 'components', 'explained', 'base', 'within', 'late') if (v := getattr(pca, k)) is not None}
+    if pca:
+        arrays |= {
+            f'projection/{k}': np.asarray(v, np.float32)
+            for k in ('mean', 'components', 'explained', 'base', 'within', 'late')
+            if (v := getattr(pca, k)) is not None
+        }
     for name, weights in encoders:
-        if name == 'campplus': graphs[name] = export_onnx(get_encoder(name, weights).net, {'bank': torch.zeros(2, 300, 80)}, 'statistics', frames=True)
-        elif weights: arrays |= {f'encoder/{k}': v.cpu().numpy() for k, v in get_encoder(name, weights).net.state_dict().items()}
-        if name == 'resemblyzer_layers': graphs[name] = export_onnx(get_encoder(name).layers, {'mel': torch.zeros(2, 160, 40)}, 'layers')
+        if name == 'campplus':
+            graphs[name] = export_onnx(
+                get_encoder(name, weights).net,
+                {'bank': torch.zeros(2, 300, 80)},
+                'statistics',
+                frames=True,
+            )
+        elif weights:
+            arrays |= {
+                f'encoder/{k}': v.cpu().numpy()
+                for k, v in get_encoder(name, weights).net.state_dict().items()
+            }
+        if name == 'resemblyzer_layers':
+            graphs[name] = export_onnx(
+                get_encoder(name).layers, {'mel': torch.zeros(2, 160, 40)}, 'layers'
+            )
     arrays |= {f'graph/{k}': np.frombuffer(v, np.uint8) for k, v in graphs.items()}
-    return arrays, dict(config={k: v for k, v in asdict(config).items() if k not in OF_TRAINING}, picture=asdict(params), encoders=[name for name, _ in encoders],
-                        projection=dict(scale=pca.scale, width=pca.width, fit_on=pca.fit_on) if pca else {})
+    return arrays, dict(
+        config={k: v for k, v in asdict(config).items() if k not in OF_TRAINING},
+        picture=asdict(params),
+        encoders=[name for name, _ in encoders],
+        projection=dict(scale=pca.scale, width=pca.width, fit_on=pca.fit_on) if pca else {},
+    )
 
 # %% ../../nbs/inference/30_bundle.ipynb #b006e9c6
 def make_bundle(
-    run, # the folder of a run, with `validation.csv`
-    path, # of the bundle
-    name:str='', # of the model; empty: that of the run's system or network
-    results=(), # folders of results tables, for the measured limits
-    coverage:float=80, # percent of validation clips that are not rejected
-)->Path:
+    run,  # the folder of a run, with `validation.csv`
+    path,  # of the bundle
+    name: str = '',  # of the model; empty: that of the run's system or network
+    results=(),  # folders of results tables, for the measured limits
+    coverage: float = 80,  # percent of validation clips that are not rejected
+) -> Path:
     "Makes a bundle of a run; raises `StoreError` if the run lacks something."
-    run = Path(run); model, config, pca, made = load_run(run)
-    if not (run/'validation.csv').exists(): raise StoreError('has no answers on its validation speakers (validation.csv)', file=run, remedy='Call `speaker-vgg-cct train` again: it goes on where it stopped, and writes them')
-    if model.takes_speaker and config.deviation and pca.base is None: raise StoreError('does not say what its training voices are like', file=run/'speaker_pca.npz', remedy='Train the run again, with this version')
+    run = Path(run)
+    model, config, pca, made = load_run(run)
+    if not (run / 'validation.csv').exists():
+        raise StoreError(
+            'has no answers on its validation speakers (validation.csv)',
+            file=run,
+            remedy='Call `speaker-vgg-cct train` again: it goes on where it stopped, and writes them',
+        )
+    if model.takes_speaker and config.deviation and pca.base is None:
+        raise StoreError(
+            'does not say what its training voices are like',
+            file=run / 'speaker_pca.npz',
+            remedy='Train the run again, with this version',
+        )
     arrays, told = parts_of(model, config, pca)
-    told |= dict(name=name or made.get('system') or made['model'], classes=made['classes'], setting=made['setting'], calibration=calibration_of(pd.read_csv(run/'validation.csv'), coverage), synthetic=made['synthetic'],
-                 provenance={k: v for k, v in made.items() if k != 'platform'})
-    return write_bundle(path, arrays, told | {'card': model_card(told, measured_limits(config, made, results))})
+    told |= dict(
+        name=name or made.get('system') or made['model'],
+        classes=made['classes'],
+        setting=made['setting'],
+        calibration=calibration_of(pd.read_csv(run / 'validation.csv'), coverage),
+        synthetic=made['synthetic'],
+        provenance={k: v for k, v in made.items() if k != 'platform'},
+    )
+    return write_bundle(
+        path, arrays, told | {'card': model_card(told, measured_limits(config, made, results))}
+    )

@@ -11,63 +11,140 @@ import math
 import numpy as np
 
 # %% ../../nbs/inference/00_graph.ipynb #190490c4
-MOST, CLIPS = 2**24, 16 # numbers that a result may have for each clip (a picture of 2,048 pixels a side in three colours, and some); clips for which that is told
-LENGTH = 3000 # at most, of what else a graph leaves free, such as frames: half a minute of them
-_list = 2**16 # numbers of a list
+MOST, CLIPS = (
+    2**24,
+    16,
+)  # numbers that a result may have for each clip (a picture of 2,048 pixels a side in three colours, and some); clips for which that is told
+LENGTH = 3000  # at most, of what else a graph leaves free, such as frames: half a minute of them
+_list = 2**16  # numbers of a list
 _repeats = {'If', 'Loop', 'Scan', 'SequenceMap', 'Optional', 'OptionalGetElement'}
-_keeps = {'Reshape', 'Transpose', 'Slice', 'Squeeze', 'Unsqueeze', 'Flatten', 'Identity'} # operations that give no more numbers than they take
+_keeps = {
+    'Reshape',
+    'Transpose',
+    'Slice',
+    'Squeeze',
+    'Unsqueeze',
+    'Flatten',
+    'Identity',
+}  # operations that give no more numbers than they take
 
-def _count(node, count): # numbers of its result where its size is not known, at most; None: nobody can tell
+
+def _count(
+    node, count
+):  # numbers of its result where its size is not known, at most; None: nobody can tell
     n = [count.get(i) for i in node.input]
-    if node.op_type in _keeps: return n[0]
-    if node.op_type == 'Concat': return sum(n) if None not in n else None
-    if node.op_type == 'LSTM' and n[0] and (width := next((a.i for a in node.attribute if a.name == 'hidden_size'), 0)): return 2*width*n[0] # two directions at most
+    if node.op_type in _keeps:
+        return n[0]
+    if node.op_type == 'Concat':
+        return sum(n) if None not in n else None
+    if (
+        node.op_type == 'LSTM'
+        and n[0]
+        and (width := next((a.i for a in node.attribute if a.name == 'hidden_size'), 0))
+    ):
+        return 2 * width * n[0]  # two directions at most
+
 
 def check_bounded(
-    graph:bytes, # of an ONNX file; each input's first size is the number of clips, others that it leaves free are `LENGTH` at most
-)->None:
+    graph: bytes,  # of an ONNX file; each input's first size is the number of clips, others that it leaves free are `LENGTH` at most
+) -> None:
     "Raises `ValueError` for a graph of which nobody can tell beforehand how much it computes, or that computes too much."
-    import onnx # slow to import
-    model = onnx.load_from_string(graph); del model.graph.value_info[:] # what its author tells of sizes goes, here and below
-    odd = [n.op_type for n in model.graph.node if n.domain not in ('', 'ai.onnx') or n.op_type in _repeats] + [f.name for f in model.functions]
-    if odd: raise ValueError(f'operations that are not taken from a file: {", ".join(sorted(set(odd))[:3])[:80]}')
-    for v in model.graph.output: v.type.tensor_type.ClearField('shape')
+    import onnx  # slow to import
+
+    model = onnx.load_from_string(graph)
+    del model.graph.value_info[:]  # what its author tells of sizes goes, here and below
+    odd = [
+        n.op_type
+        for n in model.graph.node
+        if n.domain not in ('', 'ai.onnx') or n.op_type in _repeats
+    ] + [f.name for f in model.functions]
+    if odd:
+        raise ValueError(
+            f'operations that are not taken from a file: {", ".join(sorted(set(odd))[:3])[:80]}'
+        )
+    for v in model.graph.output:
+        v.type.tensor_type.ClearField('shape')
     for first, *others in (v.type.tensor_type.shape.dim for v in model.graph.input):
         first.dim_value = CLIPS
-        for d in others: d.dim_value = d.dim_value or LENGTH
-    def sizes(data_prop): # of results and inputs; a 0 where it is not known
+        for d in others:
+            d.dim_value = d.dim_value or LENGTH
+
+    def sizes(data_prop):  # of results and inputs; a 0 where it is not known
         g = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=data_prop).graph
-        return {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*g.input, *g.value_info, *g.output) if v.type.tensor_type.HasField('shape')}
-    for name, size in sizes(False).items(): # lists are computed in the second round, so they have to be short
-        if len(size) < 2 and not 0 < math.prod(size) <= _list: raise ValueError(f'a list that is too long, or whose length nobody can tell beforehand: {name[:80]} {size}')
-    count = {w.name: math.prod(w.dims) for w in model.graph.initializer} | {name: n for name, size in sizes(True).items() if (n := math.prod(size))}
+        return {
+            v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
+            for v in (*g.input, *g.value_info, *g.output)
+            if v.type.tensor_type.HasField('shape')
+        }
+
+    for name, size in sizes(
+        False
+    ).items():  # lists are computed in the second round, so they have to be short
+        if len(size) < 2 and not 0 < math.prod(size) <= _list:
+            raise ValueError(
+                f'a list that is too long, or whose length nobody can tell beforehand: {name[:80]} {size}'
+            )
+    count = {w.name: math.prod(w.dims) for w in model.graph.initializer} | {
+        name: n for name, size in sizes(True).items() if (n := math.prod(size))
+    }
     for node in model.graph.node:
         for made in filter(None, node.output):
             n = count.setdefault(made, _count(node, count))
-            if n is None or n > CLIPS*MOST: raise ValueError(f'a result that is too large, or whose size nobody can tell beforehand: {made[:80]} {n or ""}')
+            if n is None or n > CLIPS * MOST:
+                raise ValueError(
+                    f'a result that is too large, or whose size nobody can tell beforehand: {made[:80]} {n or ""}'
+                )
 
 # %% ../../nbs/inference/00_graph.ipynb #fabb88f1
 class Graph:
     "An ONNX graph, called with arrays; raises `ValueError` for what is none, or for arrays that it does not take."
-    def __init__(self,
-        graph:bytes, # of an ONNX file
-        threads:int=0, # 0: as many as there are cores
+
+    def __init__(
+        self,
+        graph: bytes,  # of an ONNX file
+        threads: int = 0,  # 0: as many as there are cores
     ):
-        if b'location' in graph: raise ValueError('a graph that names another file') # ONNX's word for weights that lie elsewhere
+        if b'location' in graph:
+            raise ValueError(
+                'a graph that names another file'
+            )  # ONNX's word for weights that lie elsewhere
         import onnxruntime as ort
+
         self._do(lambda: check_bounded(graph))
-        options = ort.SessionOptions(); options.intra_op_num_threads, options.log_severity_level = threads, 4 # what it would log is raised
-        options.add_session_config_entry('session.intra_op.allow_spinning', '0') # threads that go round and round while they wait for work take the cores from others
-        self.session = self._do(lambda: ort.InferenceSession(graph, options, providers=['CPUExecutionProvider'], enable_fallback=0)); self.names, self.sizes = zip(*((i.name, i.shape) for i in self.session.get_inputs()))
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = (
+            threads,
+            4,
+        )  # what it would log is raised
+        options.add_session_config_entry(
+            'session.intra_op.allow_spinning', '0'
+        )  # threads that go round and round while they wait for work take the cores from others
+        self.session = self._do(
+            lambda: ort.InferenceSession(
+                graph, options, providers=['CPUExecutionProvider'], enable_fallback=0
+            )
+        )
+        self.names, self.sizes = zip(*((i.name, i.shape) for i in self.session.get_inputs()))
 
     def _do(self, f):
-        try: return f()
-        except Exception as e: raise ValueError(f'not an ONNX graph that can be run: {str(e)[:200]}') from None # onnxruntime's errors have no class in common but this
+        try:
+            return f()
+        except Exception as e:
+            raise ValueError(
+                f'not an ONNX graph that can be run: {str(e)[:200]}'
+            ) from None  # onnxruntime's errors have no class in common but this
 
-    def __call__(self,
-        *inputs, # arrays, in the order of the graph's inputs
-    )->np.ndarray: # the graph's first output
-        if len(inputs) != len(self.names): raise ValueError(f'the graph takes {", ".join(self.names)}')
+    def __call__(
+        self,
+        *inputs,  # arrays, in the order of the graph's inputs
+    ) -> np.ndarray:  # the graph's first output
+        if len(inputs) != len(self.names):
+            raise ValueError(f'the graph takes {", ".join(self.names)}')
         for name, x, size in zip(self.names, inputs, self.sizes):
-            if any(type(d) is not int and n > LENGTH for d, n in zip(size[1:], x.shape[1:])): raise ValueError(f'{name} of {x.shape}: longer than {LENGTH}')
-        return self._do(lambda: self.session.run(None, dict(zip(self.names, map(np.ascontiguousarray, inputs))))[0])
+            if any(type(d) is not int and n > LENGTH for d, n in zip(size[1:], x.shape[1:])):
+                raise ValueError(f'{name} of {x.shape}: longer than {LENGTH}')
+        return self._do(
+            lambda: self.session.run(
+                None, dict(zip(self.names, map(np.ascontiguousarray, inputs)))
+            )[0]
+        )

@@ -9,7 +9,9 @@ __all__ = ['OF_TRAINING', 'OPSET', 'Shown', 'TorchNetwork', 'export_onnx']
 import warnings
 from dataclasses import asdict
 
-import numpy as np, onnx, torch
+import numpy as np
+import onnx
+import torch
 from torch import nn
 
 from ..training.dataset import to_input
@@ -18,62 +20,125 @@ from ..training.loop import config_of, make_model, pick_device
 # %% ../../nbs/inference/10_network.ipynb #53ea0ec0
 class Shown(nn.Module):
     "A network that takes pictures as they are stored."
-    def __init__(self,
-        network, # of the CCT family
-        config, # `config.Config`
-    ):
-        super().__init__(); self.network = network
-        self.look = network.img_size, config.cmap, config.in_chans, config.mean, config.std, config.interpolation, config.crop_pct
 
-    def show(self, pictures:torch.Tensor)->torch.Tensor: # uint8 [clips, H, W] or [clips, H, W, 3] → float32 [clips, in_chans, H, W]
+    def __init__(
+        self,
+        network,  # of the CCT family
+        config,  # `config.Config`
+    ):
+        super().__init__()
+        self.network = network
+        self.look = (
+            network.img_size,
+            config.cmap,
+            config.in_chans,
+            config.mean,
+            config.std,
+            config.interpolation,
+            config.crop_pct,
+        )
+
+    def show(
+        self, pictures: torch.Tensor
+    ) -> torch.Tensor:  # uint8 [clips, H, W] or [clips, H, W, 3] → float32 [clips, in_chans, H, W]
         "What the network sees."
         return to_input(pictures, *self.look)
 
-    def forward(self, pictures:torch.Tensor, speaker:torch.Tensor=None)->torch.Tensor: # and float32 [clips, speaker_dim], if it takes one → logits [clips, classes]
-        return self.network(self.show(pictures)) if speaker is None else self.network(self.show(pictures), speaker)
+    def forward(
+        self, pictures: torch.Tensor, speaker: torch.Tensor = None
+    ) -> (
+        torch.Tensor
+    ):  # and float32 [clips, speaker_dim], if it takes one → logits [clips, classes]
+        return (
+            self.network(self.show(pictures))
+            if speaker is None
+            else self.network(self.show(pictures), speaker)
+        )
 
 # %% ../../nbs/inference/10_network.ipynb #ece3720b
-OF_TRAINING = 'weights', 'initial_checkpoint', 'pretrained' # options that name files or fetch them: whoever brings weights needs none
+OF_TRAINING = (
+    'weights',
+    'initial_checkpoint',
+    'pretrained',
+)  # options that name files or fetch them: whoever brings weights needs none
+
 
 class TorchNetwork:
     "Weights as a network that is called with arrays; raises `ValueError` for weights of another network, `ConfigError` for options that are none."
-    def __init__(self,
-        config:dict, # options of training
-        classes:int,
-        weights:dict, # name → array
-        device:str='cpu',
+
+    def __init__(
+        self,
+        config: dict,  # options of training
+        classes: int,
+        weights: dict,  # name → array
+        device: str = 'cpu',
     ):
-        self.config, self.device = config_of({k: v for k, v in config.items() if k not in OF_TRAINING}), pick_device(device)
-        with torch.device('meta'): expected = {k: tuple(v.shape) for k, v in make_model(self.config, classes).state_dict().items()}
+        self.config, self.device = (
+            config_of({k: v for k, v in config.items() if k not in OF_TRAINING}),
+            pick_device(device),
+        )
+        with torch.device('meta'):
+            expected = {
+                k: tuple(v.shape) for k, v in make_model(self.config, classes).state_dict().items()
+            }
         found = {k: v.shape for k, v in weights.items()}
-        if found != expected: raise ValueError(f'weights of another network: {sorted({k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k)})[:3]}')
-        if not all(np.isfinite(v).all() for v in weights.values()): raise ValueError('weights that are not finite')
-        network = make_model(self.config, classes); network.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
+        if found != expected:
+            raise ValueError(
+                f'weights of another network: {sorted({k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k)})[:3]}'
+            )
+        if not all(np.isfinite(v).all() for v in weights.values()):
+            raise ValueError('weights that are not finite')
+        network = make_model(self.config, classes)
+        network.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
         self.shown = Shown(network, self.config).to(self.device).eval()
 
-    def tensors(self, *inputs): return tuple(torch.from_numpy(x).to(self.device) for x in inputs)
+    def tensors(self, *inputs):
+        return tuple(torch.from_numpy(x).to(self.device) for x in inputs)
 
-    def __call__(self,
-        *inputs, # uint8 [clips, H, W] or [clips, H, W, 3], and float32 [clips, speaker_dim] if it takes one
-    )->np.ndarray: # float32 [clips, classes]
+    def __call__(
+        self,
+        *inputs,  # uint8 [clips, H, W] or [clips, H, W, 3], and float32 [clips, speaker_dim] if it takes one
+    ) -> np.ndarray:  # float32 [clips, classes]
         "The logits."
-        with torch.inference_mode(): return self.shown(*self.tensors(*inputs)).float().cpu().numpy()
+        with torch.inference_mode():
+            return self.shown(*self.tensors(*inputs)).float().cpu().numpy()
 
 # %% ../../nbs/inference/10_network.ipynb #ab8ef9ae
-OPSET = 18 # version of ONNX's operators, of 2022: what common runtimes know
+OPSET = 18  # version of ONNX's operators, of 2022: what common runtimes know
+
 
 def export_onnx(
-    module:nn.Module, # in evaluation mode
-    inputs:dict, # name → an example (a tensor) of at least two clips; their number is free
-    output:str, # name
-    frames:bool=False, # is the second size of each input free too
-)->bytes: # of an ONNX file, float32
+    module: nn.Module,  # in evaluation mode
+    inputs: dict,  # name → an example (a tensor) of at least two clips; their number is free
+    output: str,  # name
+    frames: bool = False,  # is the second size of each input free too
+) -> bytes:  # of an ONNX file, float32
     "A module as an ONNX graph."
     free = tuple(dict.fromkeys(range(1 + frames), torch.export.Dim.DYNAMIC) for _ in inputs)
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore') # of the exporter, about its own inside
-        made = torch.onnx.export(module.cpu().eval(), tuple(inputs.values()), input_names=list(inputs), output_names=[output], opset_version=OPSET, dynamic_shapes=free, dynamo=True, verbose=False).model_proto
-    for part in (made, made.graph, *made.graph.node, *made.graph.value_info, *made.graph.initializer, *made.graph.input, *made.graph.output, *made.functions, *(n for f in made.functions for n in f.node)):
-        for field in ('metadata_props', 'doc_string'): part.ClearField(field)
+        warnings.simplefilter('ignore')  # of the exporter, about its own inside
+        made = torch.onnx.export(
+            module.cpu().eval(),
+            tuple(inputs.values()),
+            input_names=list(inputs),
+            output_names=[output],
+            opset_version=OPSET,
+            dynamic_shapes=free,
+            dynamo=True,
+            verbose=False,
+        ).model_proto
+    for part in (
+        made,
+        made.graph,
+        *made.graph.node,
+        *made.graph.value_info,
+        *made.graph.initializer,
+        *made.graph.input,
+        *made.graph.output,
+        *made.functions,
+        *(n for f in made.functions for n in f.node),
+    ):
+        for field in ('metadata_props', 'doc_string'):
+            part.ClearField(field)
     onnx.checker.check_model(made)
     return made.SerializeToString(deterministic=True)

@@ -8,7 +8,12 @@ __all__ = ['FORMAT', 'SHIPPED', 'WINDOW', 'WHOLE', 'WINDOW_SPEECH', 'RUNTIMES', 
            'Recognizer']
 
 # %% ../../nbs/inference/20_recognizer.ipynb #0109b3d9
-import copy, glob, hashlib, json, numbers, os
+import copy
+import glob
+import hashlib
+import json
+import numbers
+import os
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,404 +24,762 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.special import softmax
 
-from ..data.audio import AUDIO_ENDINGS, SAMPLE_RATE, as_file, as_path, audio_blocks, check_rate, count_endings, is_audio_name, load_audio, to_mono
 from ..core import PACKAGE_FOLDER, AudioError, ConfigError, StoreError, atomic, choose
-from .graph import Graph
+from speaker_vgg_cct.data.audio import (
+    AUDIO_ENDINGS,
+    SAMPLE_RATE,
+    as_file,
+    as_path,
+    audio_blocks,
+    check_rate,
+    count_endings,
+    is_audio_name,
+    load_audio,
+    to_mono,
+)
+from ..data.waveform import prepare_waveform
+from speaker_vgg_cct.encoders.voice import (
+    Functionals,
+    SpeakerPCA,
+    VoiceLayers,
+    VoiceStatistics,
+    less_sure,
+)
 from ..features.spectrogram import PictureParams, clip_picture
 from ..features.vad import prepare_speech, speech_seconds
-from ..encoders.voice import Functionals, SpeakerPCA, VoiceLayers, VoiceStatistics, less_sure
-from ..data.waveform import prepare_waveform
+from .graph import Graph
 
 # %% ../../nbs/inference/20_recognizer.ipynb #c35a8c9d
-FORMAT = 3 # of bundles; 3: their training clips were prepared, see `waveform`
-SHIPPED = PACKAGE_FOLDER/'bundles'/'synthetic.svc' # learned from synthetic voices
-_key = 'speaker_vgg_cct' # the entry of the header that makes a safetensors file a bundle
+FORMAT = 3  # of bundles; 3: their training clips were prepared, see `waveform`
+SHIPPED = PACKAGE_FOLDER / 'bundles' / 'synthetic.svc'  # learned from synthetic voices
+_key = 'speaker_vgg_cct'  # the entry of the header that makes a safetensors file a bundle
+
 
 def _checksum(arrays, text):
     h = hashlib.sha256(text.encode())
-    for k in sorted(arrays): h.update(f'{k} {arrays[k].dtype.str} {arrays[k].shape}'.encode()); h.update(np.ascontiguousarray(arrays[k]).tobytes())
+    for k in sorted(arrays):
+        h.update(f'{k} {arrays[k].dtype.str} {arrays[k].shape}'.encode())
+        h.update(np.ascontiguousarray(arrays[k]).tobytes())
     return h.hexdigest()
 
+
 def write_bundle(
-    path, # by custom with the ending `.svc`
-    arrays:dict, # name → array
-    told:dict, # what JSON can say
-)->Path:
+    path,  # by custom with the ending `.svc`
+    arrays: dict,  # name → array
+    told: dict,  # what JSON can say
+) -> Path:
     "Writes arrays and what is told of them as one file, whole or not at all."
-    text = json.dumps({'format': FORMAT, **told}, sort_keys=True, default=str); arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
-    with atomic(path) as tmp: save_file(arrays, tmp, metadata={_key: json.dumps({'sha256': _checksum(arrays, text), 'told': text})}) # one entry: safetensors keeps no order of several
+    text = json.dumps({'format': FORMAT, **told}, sort_keys=True, default=str)
+    arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
+    with atomic(path) as tmp:
+        save_file(
+            arrays,
+            tmp,
+            metadata={_key: json.dumps({'sha256': _checksum(arrays, text), 'told': text})},
+        )  # one entry: safetensors keeps no order of several
     return Path(path)
 
-def read_bundle(path)->tuple: # arrays, told
+
+def read_bundle(path) -> tuple:  # arrays, told
     "What `write_bundle` wrote; raises `StoreError` for a file that is none or is damaged, `ConfigError` for one of another version."
     path = Path(path)
-    if not path.is_file(): raise StoreError('is no file', file=path, remedy='Make a bundle with `speaker-vgg-cct bundle`')
+    if not path.is_file():
+        raise StoreError(
+            'is no file', file=path, remedy='Make a bundle with `speaker-vgg-cct bundle`'
+        )
     try:
         with safe_open(path, 'np') as f:
             header = f.metadata() or {}
-            if _key not in header: raise StoreError('is no bundle, but a safetensors file of something else', file=path, remedy='Make a bundle of a run with `speaker-vgg-cct bundle`')
-            arrays = {k: f.get_tensor(k) for k in f.keys()}
-    except (SafetensorError, OSError, TypeError, AttributeError) as e: raise StoreError(f'is no bundle, or is damaged: {e}', file=path, remedy='Copy it again, or make it with `speaker-vgg-cct bundle`') from None # also types of numbers that NumPy does not have
-    try: entry = json.loads(header[_key]); whole = entry['sha256'] == _checksum(arrays, entry['told']); told = json.loads(entry['told'])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError): whole = False
-    if not whole: raise StoreError('is damaged: its content is not what its checksum says', file=path, remedy='Copy it again')
-    if type(told) is not dict or type(told.get('format')) is not int: raise StoreError('does not say its format', file=path, remedy='Make it with `speaker-vgg-cct bundle`')
+            if _key not in header:
+                raise StoreError(
+                    'is no bundle, but a safetensors file of something else',
+                    file=path,
+                    remedy='Make a bundle of a run with `speaker-vgg-cct bundle`',
+                )
+            arrays = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (no dict)
+    except (SafetensorError, OSError, TypeError, AttributeError) as e:
+        raise StoreError(
+            f'is no bundle, or is damaged: {e}',
+            file=path,
+            remedy='Copy it again, or make it with `speaker-vgg-cct bundle`',
+        ) from None  # also types of numbers that NumPy does not have
+    try:
+        entry = json.loads(header[_key])
+        whole = entry['sha256'] == _checksum(arrays, entry['told'])
+        told = json.loads(entry['told'])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        whole = False
+    if not whole:
+        raise StoreError(
+            'is damaged: its content is not what its checksum says',
+            file=path,
+            remedy='Copy it again',
+        )
+    if type(told) is not dict or type(told.get('format')) is not int:
+        raise StoreError(
+            'does not say its format', file=path, remedy='Make it with `speaker-vgg-cct bundle`'
+        )
     if told['format'] != FORMAT:
         newer = told['format'] > FORMAT
-        raise ConfigError(f'was made by {"a newer" if newer else "an older"} version', file=path, value=f'format {told["format"]}', remedy=f'This one knows format {FORMAT}: {"upgrade speaker_vgg_cct" if newer else "make the bundle again"}')
+        raise ConfigError(
+            f'was made by {"a newer" if newer else "an older"} version',
+            file=path,
+            value=f'format {told["format"]}',
+            remedy=f'This one knows format {FORMAT}: {"upgrade speaker_vgg_cct" if newer else "make the bundle again"}',
+        )
     return arrays, told
 
 # %% ../../nbs/inference/20_recognizer.ipynb #e0392de6
 @dataclass(frozen=True)
 class Recognition:
     "How a clip sounds."
-    source: str # the file, or `array`
+
+    source: str  # the file, or `array`
     seconds: float
-    probabilities: dict # class → 0 to 1, calibrated; they sum to 1
-    threshold: float # confidence below which it had better not be believed
-    windows: tuple = () # of a long clip: its windows with speech, each (start in seconds, probabilities)
+    probabilities: dict  # class → 0 to 1, calibrated; they sum to 1
+    threshold: float  # confidence below which it had better not be believed
+    windows: tuple = ()  # of a long clip: its windows with speech, each (start in seconds, probabilities)
 
     @property
-    def label(self): "The most probable class."; return max(self.probabilities, key=self.probabilities.get)
-    @property
-    def confidence(self): return self.probabilities[self.label]
-    @property
-    def reject(self): "Is it too uncertain to be answered."; return self.confidence < self.threshold
+    def label(self):
+        "The most probable class."
+        return max(self.probabilities, key=self.probabilities.get)
 
-    def row(self)->dict:
+    @property
+    def confidence(self):
+        return self.probabilities[self.label]
+
+    @property
+    def reject(self):
+        "Is it too uncertain to be answered."
+        return self.confidence < self.threshold
+
+    def row(self) -> dict:
         "As plain values, for a table or JSON."
-        return dict(source=self.source, seconds=round(self.seconds, 3), label=self.label, confidence=round(self.confidence, 4), reject=self.reject,
-                    **_rounded(self.probabilities), **({'windows': [dict(start=s, **_rounded(w)) for s, w in self.windows]} if self.windows else {}))
+        return dict(
+            source=self.source,
+            seconds=round(self.seconds, 3),
+            label=self.label,
+            confidence=round(self.confidence, 4),
+            reject=self.reject,
+            **_rounded(self.probabilities),
+            **(
+                {'windows': [dict(start=s, **_rounded(w)) for s, w in self.windows]}
+                if self.windows
+                else {}
+            ),
+        )
 
-def _rounded(probabilities): return {f'p_{c}': round(p, 4) for c, p in probabilities.items()}
+
+def _rounded(probabilities):
+    return {f'p_{c}': round(p, 4) for c, p in probabilities.items()}
 
 # %% ../../nbs/inference/20_recognizer.ipynb #407df2bb
-def _is_number(v): return isinstance(v, numbers.Real) and not isinstance(v, (bool, np.bool_))
+def _is_number(v):
+    return isinstance(v, numbers.Real) and not isinstance(v, (bool, np.bool_))
 
-def _with_rate(given): # (samples, rate) in either order → samples, rate; None for anything else
-    if not isinstance(given, tuple) or len(given) != 2: return None
+
+def _with_rate(given):  # (samples, rate) in either order → samples, rate; None for anything else
+    if not isinstance(given, tuple) or len(given) != 2:
+        return None
     for y, rate in (given, given[::-1]):
-        if _is_number(rate) and not _is_number(y) and is_samples(y): return y, rate
+        if _is_number(rate) and not _is_number(y) and is_samples(y):
+            return y, rate
+
 
 def is_samples(
     given,
-)->bool:
+) -> bool:
     "Whether something is the samples of a clip: an array, a Series or a tensor of anything but text and paths, or a list of numbers."
-    if isinstance(given, (list, tuple)): return bool(given) and all(map(_is_number, given))
-    if isinstance(given, (str, bytes, bytearray, memoryview, os.PathLike)) or not (hasattr(given, '__array__') and hasattr(given, 'shape')): return False
+    if isinstance(given, (list, tuple)):
+        return bool(given) and all(map(_is_number, given))
+    if isinstance(given, (str, bytes, bytearray, memoryview, os.PathLike)) or not (
+        hasattr(given, '__array__') and hasattr(given, 'shape')
+    ):
+        return False
     return not _is_names(given)
 
-def _is_names(given): # an array or a Series of paths
-    if getattr(given, 'dtype', None) is None or hasattr(given, 'detach'): return False
+
+def _is_names(given):  # an array or a Series of paths
+    if getattr(given, 'dtype', None) is None or hasattr(given, 'detach'):
+        return False
     y = np.asarray(given)
-    return y.dtype.kind in 'UT' or y.dtype == object and y.size > 0 and all(isinstance(v, (str, os.PathLike)) for v in y.flat)
+    return (
+        y.dtype.kind in 'UT'
+        or y.dtype == object
+        and y.size > 0
+        and all(isinstance(v, (str, os.PathLike)) for v in y.flat)
+    )
+
 
 def is_clip(
     given,
-)->bool:
+) -> bool:
     "Whether something is one clip by itself, not a path, a pattern or several clips."
-    return is_samples(given) or _with_rate(given) is not None or hasattr(given, 'read') or isinstance(given, (bytes, bytearray, memoryview))
+    return (
+        is_samples(given)
+        or _with_rate(given) is not None
+        or hasattr(given, 'read')
+        or isinstance(given, (bytes, bytearray, memoryview))
+    )
 
 # %% ../../nbs/inference/20_recognizer.ipynb #c5176ca0
-def _listed(folder): # the files below a folder that are not hidden, in order, and the folders that cannot be read
+def _listed(
+    folder,
+):  # the files below a folder that are not hidden, in order, and the folders that cannot be read
     unread = []
-    files = [Path(at)/f for at, _, names in os.walk(folder, onerror=lambda e: unread.append(Path(e.filename))) for f in names]
-    def is_shown(f): return not any(part.startswith('.') for part in f.relative_to(folder).parts)
-    return sorted(filter(is_shown, files)), [f for f in unread if f.exists() and is_shown(f)] # what vanished meanwhile is left out
+    files = [
+        Path(at) / f
+        for at, _, names in os.walk(folder, onerror=lambda e: unread.append(Path(e.filename)))
+        for f in names
+    ]
+
+    def is_shown(f):
+        return not any(part.startswith('.') for part in f.relative_to(folder).parts)
+
+    return sorted(filter(is_shown, files)), [
+        f for f in unread if f.exists() and is_shown(f)
+    ]  # what vanished meanwhile is left out
+
 
 def passed_over(
     folder,
-)->str: # such as `3 .txt, 1 .pdf`; empty if there are none
+) -> str:  # such as `3 .txt, 1 .pdf`; empty if there are none
     "Which files of a folder are not taken for audio, counted by their endings."
     return count_endings(f for f in _listed(folder)[0] if not is_audio_name(f))
 
-def _files_of(path)->list: # a path, a folder or a pattern → files
-    if not str(path).strip(): raise AudioError('an empty name is no file', value=str(path), remedy='Name a file or a folder; . is the current folder')
+
+def _files_of(path) -> list:  # a path, a folder or a pattern → files
+    if not str(path).strip():
+        raise AudioError(
+            'an empty name is no file',
+            value=str(path),
+            remedy='Name a file or a folder; . is the current folder',
+        )
     p = as_path(path)
     try:
         if p.is_dir():
-            files, unread = _listed(p) # an unread folder is an answer that says so when its turn comes
+            files, unread = _listed(
+                p
+            )  # an unread folder is an answer that says so when its turn comes
             found = sorted([*filter(is_audio_name, files), *unread])
-            if found: return found
-            raise AudioError('is a folder without audio', file=p, value=f'only {count_endings(files)}' if files else 'no file', remedy=f'Files end in {", ".join(AUDIO_ENDINGS[:8])} … (`audio.AUDIO_ENDINGS`)')
-        if os.path.lexists(p) or not glob.has_magic(str(p)): return [p]
+            if found:
+                return found
+            raise AudioError(
+                'is a folder without audio',
+                file=p,
+                value=f'only {count_endings(files)}' if files else 'no file',
+                remedy=f'Files end in {", ".join(AUDIO_ENDINGS[:8])} … (`audio.AUDIO_ENDINGS`)',
+            )
+        if os.path.lexists(p) or not glob.has_magic(str(p)):
+            return [p]
         found = sorted(map(Path, glob.glob(str(p), recursive=True)))
-    except (OSError, ValueError) as e: raise AudioError(f'is no name of a file: {getattr(e, "strerror", None) or e}', file=path) from None
-    if not found: raise AudioError('no file is named so', value=str(path), remedy='Check the pattern')
+    except (OSError, ValueError) as e:
+        raise AudioError(
+            f'is no name of a file: {getattr(e, "strerror", None) or e}', file=path
+        ) from None
+    if not found:
+        raise AudioError('no file is named so', value=str(path), remedy='Check the pattern')
     return [f for each in found for f in _files_of(each)]
 
+
 def sources_of(
-    given, # a path, a pattern such as `calls/*.mp3`, a folder, a clip (see above), or several of them
-)->list: # of paths; others, such as arrays and open files, as they are
+    given,  # a path, a pattern such as `calls/*.mp3`, a folder, a clip (see above), or several of them
+) -> list:  # of paths; others, such as arrays and open files, as they are
     "The clips that are meant; raises `AudioError` for a path, pattern or folder that has none, and for what is no clip."
-    if is_clip(given): return [given]
-    if isinstance(given, (str, os.PathLike)): return _files_of(given)
-    if isinstance(given, (list, tuple)) or _is_names(given): return [s for g in given for s in sources_of(g)]
-    raise AudioError('is no clip', value=given, remedy='Give a path, an open file, an array with its rate, or a list of them')
+    if is_clip(given):
+        return [given]
+    if isinstance(given, (str, os.PathLike)):
+        return _files_of(given)
+    if isinstance(given, (list, tuple)) or _is_names(given):
+        return [s for g in given for s in sources_of(g)]
+    raise AudioError(
+        'is no clip',
+        value=given,
+        remedy='Give a path, an open file, an array with its rate, or a list of them',
+    )
 
 # %% ../../nbs/inference/20_recognizer.ipynb #a79d2818
 def samples_of(
-    source, # a path, an open file, bytes, or samples
-    sr:int=None, # Hz, of samples that do not come with their rate
-)->np.ndarray: # float32 [samples], 16 kHz
+    source,  # a path, an open file, bytes, or samples
+    sr: int = None,  # Hz, of samples that do not come with their rate
+) -> np.ndarray:  # float32 [samples], 16 kHz
     "The samples of what was given; raises `AudioError`, for samples without a rate or with an impossible one `ConfigError`."
     if not is_samples(source):
-        if not (pair := _with_rate(source)): return load_audio(source)
+        if not (pair := _with_rate(source)):
+            return load_audio(source)
         source, own = pair
         if sr is not None and sr != own:
-            raise ConfigError('two sampling rates for one array', value=f'{own} and sr={sr}', remedy='Give one of them')
+            raise ConfigError(
+                'two sampling rates for one array',
+                value=f'{own} and sr={sr}',
+                remedy='Give one of them',
+            )
         sr = own
-    if sr is None: raise ConfigError('an array needs its sampling rate', remedy='recognizer(array, sr=48000)')
+    if sr is None:
+        raise ConfigError('an array needs its sampling rate', remedy='recognizer(array, sr=48000)')
     return to_mono(source, check_rate(sr, ConfigError))
 
 # %% ../../nbs/inference/20_recognizer.ipynb #b0f6f447
-WINDOW, WHOLE = 3., 15. # seconds: of a window; of the longest clip that is classified as a whole
-WINDOW_SPEECH = .6 # seconds of speech that a window needs
+WINDOW, WHOLE = 3.0, 15.0  # seconds: of a window; of the longest clip that is classified as a whole
+WINDOW_SPEECH = 0.6  # seconds of speech that a window needs
+
 
 def window_speech(
-    w:np.ndarray, # float32 [samples], 16 kHz, as decoded
-)->np.ndarray: # float32 [≤ samples], prepared; None for a window without enough speech
+    w: np.ndarray,  # float32 [samples], 16 kHz, as decoded
+) -> np.ndarray:  # float32 [≤ samples], prepared; None for a window without enough speech
     "A window of a longer recording, if there is something to classify in it."
-    try: y = prepare_waveform(w)
-    except AudioError: return None # digital silence
+    try:
+        y = prepare_waveform(w)
+    except AudioError:
+        return None  # digital silence
     return y if speech_seconds(y) >= WINDOW_SPEECH else None
 
+
 def cut(
-    blocks, # of float32 [samples], 16 kHz, one behind the other
-    window:float=WINDOW, # seconds
-): # a generator of (start in seconds, float32 [samples])
+    blocks,  # of float32 [samples], 16 kHz, one behind the other
+    window: float = WINDOW,  # seconds
+):  # a generator of (start in seconds, float32 [samples])
     "Windows that overlap by half; the last one ends with the clip."
-    n = round(window*SAMPLE_RATE); start, before, here = 0, np.zeros(0, np.float32), np.zeros(0, np.float32)
+    n = round(window * SAMPLE_RATE)
+    start, before, here = 0, np.zeros(0, np.float32), np.zeros(0, np.float32)
     for b in blocks:
         here = np.concatenate([here, b])
-        while len(here) > n: yield start/SAMPLE_RATE, here[:n]; start += n//2; before, here = here[:n//2], here[n//2:]
-    here = np.concatenate([before, here]); yield max(0, start - len(before) + len(here) - n)/SAMPLE_RATE, here[-n:]
+        while len(here) > n:
+            yield start / SAMPLE_RATE, here[:n]
+            start += n // 2
+            before, here = here[: n // 2], here[n // 2 :]
+    here = np.concatenate([before, here])
+    yield max(0, start - len(before) + len(here) - n) / SAMPLE_RATE, here[-n:]
 
 # %% ../../nbs/inference/20_recognizer.ipynb #c6adb5cb
 RUNTIMES = 'onnx', 'torch'
 
-def which_runtime(runtime:str, device:str)->str: # one of `RUNTIMES`
+
+def which_runtime(runtime: str, device: str) -> str:  # one of `RUNTIMES`
     "The runtime that is meant; raises `ConfigError` for one that is none, or for a device that it cannot use."
-    if runtime == 'auto': runtime = 'onnx' if device == 'cpu' else 'torch'
-    if choose(runtime, RUNTIMES, 'runtime') == 'onnx' and device != 'cpu': raise ConfigError('onnxruntime is for the processor here', value=device, remedy='--runtime torch, or --device cpu')
+    if runtime == 'auto':
+        runtime = 'onnx' if device == 'cpu' else 'torch'
+    if choose(runtime, RUNTIMES, 'runtime') == 'onnx' and device != 'cpu':
+        raise ConfigError(
+            'onnxruntime is for the processor here',
+            value=device,
+            remedy='--runtime torch, or --device cpu',
+        )
     if runtime == 'torch':
-        from speaker_vgg_cct.training.loop import pick_device # loads PyTorch
+        from speaker_vgg_cct.training.loop import pick_device  # loads PyTorch
+
         pick_device(device)
     return runtime
 
 # %% ../../nbs/inference/20_recognizer.ipynb #5fe7802b
-_entries = dict(name=str, classes=list, config=dict, picture=dict, encoders=list, setting=str, synthetic=bool, projection=dict, calibration=dict, card=str) # what a bundle of a model tells
-_most = dict(pixels=2048, seconds=600, width=2**16) # what a stranger may ask for: sides and length of a picture, numbers of a speaker vector
+_entries = dict(
+    name=str,
+    classes=list,
+    config=dict,
+    picture=dict,
+    encoders=list,
+    setting=str,
+    synthetic=bool,
+    projection=dict,
+    calibration=dict,
+    card=str,
+)  # what a bundle of a model tells
+_most = dict(
+    pixels=2048, seconds=600, width=2**16
+)  # what a stranger may ask for: sides and length of a picture, numbers of a speaker vector
 
-def _identity(path)->str: # the checksum in the header of a bundle
-    with safe_open(path, 'np') as f: return json.loads(f.metadata()[_key])['sha256']
+
+def _identity(path) -> str:  # the checksum in the header of a bundle
+    with safe_open(path, 'np') as f:
+        return json.loads(f.metadata()[_key])['sha256']
 
 # %% ../../nbs/inference/20_recognizer.ipynb #d441872e
 class Recognizer:
     "A bundle, ready to listen."
-    def __init__(self,
-        arrays:dict, told:dict, # of `read_bundle`
-        device:str='cpu',
-        runtime:str='auto', # `onnx`, `torch`, or by itself: `onnx` on the processor
-        threads:int=0, # of onnxruntime and openSMILE; 0: as many as there are cores
+
+    def __init__(
+        self,
+        arrays: dict,
+        told: dict,  # of `read_bundle`
+        device: str = 'cpu',
+        runtime: str = 'auto',  # `onnx`, `torch`, or by itself: `onnx` on the processor
+        threads: int = 0,  # of onnxruntime and openSMILE; 0: as many as there are cores
     ):
-        self.told, self.classes, self.device, self.threads, self.habit = told, told['classes'], device, threads, None
+        self.told, self.classes, self.device, self.threads, self.habit = (
+            told,
+            told['classes'],
+            device,
+            threads,
+            None,
+        )
         self.runtime = which_runtime(runtime, device)
-        self.arrays, self.file, self.identity = arrays, None, None # what a copy in another process is made from: `load` keeps the file in place of the arrays
-        if not (self.classes and all(type(c) is str for c in self.classes) and len(set(self.classes)) == len(self.classes)): raise ValueError('the classes are not a list of names, each once')
-        if not (0 < told['calibration']['temperature'] < np.inf and 0 <= told['calibration']['threshold'] <= 1): raise ValueError(f"calibration {told['calibration']}")
+        self.arrays, self.file, self.identity = (
+            arrays,
+            None,
+            None,
+        )  # what a copy in another process is made from: `load` keeps the file in place of the arrays
+        if not (
+            self.classes
+            and all(type(c) is str for c in self.classes)
+            and len(set(self.classes)) == len(self.classes)
+        ):
+            raise ValueError('the classes are not a list of names, each once')
+        if not (
+            0 < told['calibration']['temperature'] < np.inf
+            and 0 <= told['calibration']['threshold'] <= 1
+        ):
+            raise ValueError(f"calibration {told['calibration']}")
         self.params = PictureParams(**told['picture'])
-        if max(self.params.size) > _most['pixels'] or (self.params.seconds or 0) > _most['seconds']: raise ValueError(f'a picture of {self.params.size} pixels for {self.params.seconds} s')
-        mine = lambda prefix: {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+        if max(self.params.size) > _most['pixels'] or (self.params.seconds or 0) > _most['seconds']:
+            raise ValueError(f'a picture of {self.params.size} pixels for {self.params.seconds} s')
+
+        def mine(prefix):
+            return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
         graphs = {k: v.tobytes() for k, v in mine('graph/').items()}
-        if self.runtime == 'onnx': self.network = Graph(graphs['network'], threads)
+        if self.runtime == 'onnx':
+            self.network = Graph(graphs['network'], threads)
         else:
-            from speaker_vgg_cct.inference.network import TorchNetwork # loads PyTorch
+            from speaker_vgg_cct.inference.network import TorchNetwork  # loads PyTorch
+
             self.network = TorchNetwork(told['config'], len(self.classes), mine('network/'), device)
         self.encoders = [self._encoder(name, graphs, mine('encoder/')) for name in told['encoders']]
-        if not self.encoders: return
-        p = mine('projection/'); self.base, self.within = (p.get(k) for k in ('base', 'within'))
-        self.projection = SpeakerPCA(p['mean'], p['components'], p['explained'], clips=(), late=p.get('late'), **told['projection'])
-        if not 0 < told['calibration']['distance'] < np.inf: raise ValueError(f"calibration {told['calibration']}")
-        dim, n, late = sum(e.dim for e in self.encoders), len(p['components']), 0 if p.get('late') is None else len(self.classes)
-        if p['mean'].shape != (dim,) or p['components'].shape != (n, dim) or p['explained'].shape != (n,) or not p['explained'].min(initial=0) >= 0 or not p['explained'].sum() > 0 or not n + late <= self.projection.width <= _most['width'] or late and p['late'].shape != (late, 1 + dim): raise ValueError('the projection is not of the encoders and the network')
+        if not self.encoders:
+            return
+        p = mine('projection/')
+        self.base, self.within = (p.get(k) for k in ('base', 'within'))
+        self.projection = SpeakerPCA(
+            p['mean'],
+            p['components'],
+            p['explained'],
+            clips=(),
+            late=p.get('late'),
+            **told['projection'],
+        )
+        if not 0 < told['calibration']['distance'] < np.inf:
+            raise ValueError(f"calibration {told['calibration']}")
+        dim, n, late = (
+            sum(e.dim for e in self.encoders),
+            len(p['components']),
+            0 if p.get('late') is None else len(self.classes),
+        )
+        if (
+            p['mean'].shape != (dim,)
+            or p['components'].shape != (n, dim)
+            or p['explained'].shape != (n,)
+            or not p['explained'].min(initial=0) >= 0
+            or not p['explained'].sum() > 0
+            or not n + late <= self.projection.width <= _most['width']
+            or late
+            and p['late'].shape != (late, 1 + dim)
+        ):
+            raise ValueError('the projection is not of the encoders and the network')
         if by := told['config'].get('deviation'):
-            from speaker_vgg_cct.encoders.normalization import DEVIATIONS # loads pandas
-            self.unit = DEVIATIONS[by]; self.habit = self._habit(np.zeros((0, dim)))
+            from speaker_vgg_cct.encoders.normalization import DEVIATIONS  # loads pandas
 
-    def _habit(self, x): # float [clips, dim], of one speaker → how the voice is by habit
-        from speaker_vgg_cct.encoders.normalization import voice_habit # loads pandas
+            self.unit = DEVIATIONS[by]
+            self.habit = self._habit(np.zeros((0, dim)))
+
+    def _habit(self, x):  # float [clips, dim], of one speaker → how the voice is by habit
+        from speaker_vgg_cct.encoders.normalization import voice_habit  # loads pandas
+
         return voice_habit(x, self.base, self.within)
 
     def _encoder(self, name, graphs, weights):
-        if name == 'functionals': return Functionals(threads=self.threads)
-        if name == 'resemblyzer_layers' and self.runtime == 'onnx': return VoiceLayers(Graph(graphs[name], self.threads))
-        if name == 'campplus': return VoiceStatistics(Graph(graphs[name], self.threads)) # its weights are in the graph only
-        from speaker_vgg_cct.encoders.speaker import encoder_of # loads PyTorch
+        if name == 'functionals':
+            return Functionals(threads=self.threads)
+        if name == 'resemblyzer_layers' and self.runtime == 'onnx':
+            return VoiceLayers(Graph(graphs[name], self.threads))
+        if name == 'campplus':
+            return VoiceStatistics(
+                Graph(graphs[name], self.threads)
+            )  # its weights are in the graph only
+        from speaker_vgg_cct.encoders.speaker import encoder_of  # loads PyTorch
+
         return encoder_of(name, weights, self.device)
 
     @classmethod
-    def load(cls, path, device:str='cpu', runtime:str='auto'):
+    def load(cls, path, device: str = 'cpu', runtime: str = 'auto'):
         "Reads a bundle; raises `StoreError` or `ConfigError` for what is none."
-        arrays, told = read_bundle(path); lacking = [k for k, kind in _entries.items() if type(told.get(k)) is not kind]
-        if lacking: raise StoreError('is a bundle of something else', file=path, value=f'lacks {", ".join(lacking)}', remedy='Make it with `speaker-vgg-cct bundle`')
-        which_runtime(runtime, device) # a wrong choice is no fault of the bundle
+        arrays, told = read_bundle(path)
+        lacking = [k for k, kind in _entries.items() if type(told.get(k)) is not kind]
+        if lacking:
+            raise StoreError(
+                'is a bundle of something else',
+                file=path,
+                value=f'lacks {", ".join(lacking)}',
+                remedy='Make it with `speaker-vgg-cct bundle`',
+            )
+        which_runtime(runtime, device)  # a wrong choice is no fault of the bundle
         try:
-            found = cls(arrays, told, device, runtime); p = found.probabilities([np.sin(np.arange(SAMPLE_RATE)).astype(np.float32)]*2) # asked once, of two clips, before it is believed; this also takes the delay of a first answer
-            if p.shape != (2, len(found.classes)) or not np.allclose(p.sum(1), 1): raise ValueError(f'probabilities {p[:1]} of {len(found.classes)} classes')
+            found = cls(arrays, told, device, runtime)
+            p = found.probabilities(
+                [np.sin(np.arange(SAMPLE_RATE)).astype(np.float32)] * 2
+            )  # asked once, of two clips, before it is believed; this also takes the delay of a first answer
+            if p.shape != (2, len(found.classes)) or not np.allclose(p.sum(1), 1):
+                raise ValueError(f'probabilities {p[:1]} of {len(found.classes)} classes')
             found.file, found.identity, found.arrays = Path(path).resolve(), _identity(path), None
             return found
-        except (AudioError, ConfigError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError, MemoryError) as e: # whole, but whoever wrote it did not use `make_bundle`
-            raise StoreError(f'holds parts that do not make a model: {type(e).__name__} {str(e)[:200]}', file=path, remedy='Make it with `speaker-vgg-cct bundle`') from e
+        except (
+            AudioError,
+            ConfigError,
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            RuntimeError,
+            ArithmeticError,
+            MemoryError,
+        ) as e:  # whole, but whoever wrote it did not use `make_bundle`
+            raise StoreError(
+                f'holds parts that do not make a model: {type(e).__name__} {str(e)[:200]}',
+                file=path,
+                remedy='Make it with `speaker-vgg-cct bundle`',
+            ) from e
 
-    def __repr__(self): return f"Recognizer({self.told['name']!r}: {', '.join(self.classes)})"
+    def __repr__(self):
+        return f"Recognizer({self.told['name']!r}: {', '.join(self.classes)})"
+
     @property
-    def card(self): "What the model is for and how good it is, in Markdown."; return self.told['card']
+    def card(self):
+        "What the model is for and how good it is, in Markdown."
+        return self.told['card']
 
 # %% ../../nbs/inference/20_recognizer.ipynb #a3a48d0d
 @patch
-def picture(self:Recognizer, y:np.ndarray)->np.ndarray: # float32 [samples], 16 kHz → as of `clip_picture`
+def picture(
+    self: Recognizer, y: np.ndarray
+) -> np.ndarray:  # float32 [samples], 16 kHz → as of `clip_picture`
     "The spectrogram of a clip; raises `AudioError` for one that is silent or shorter than a frame."
     return clip_picture(y, self.params)
 
+
 @patch
-def vectors(self:Recognizer, clips:list)->np.ndarray: # float32 [clips, dim]
+def vectors(self: Recognizer, clips: list) -> np.ndarray:  # float32 [clips, dim]
     "What the speaker encoders say of clips."
     return np.hstack([e.embed(clips) for e in self.encoders]).astype(np.float32)
 
-@patch
-def inputs(self:Recognizer,
-    clips:list, # of float32 [samples], 16 kHz, of `vad.prepare_speech`
-    pictures:list=None, # theirs, where they are drawn already
-)->tuple: # uint8 [clips, H, W] or [clips, H, W, 3], and float32 [clips, speaker_dim] if the network takes them
-    "What the network is given of clips."
-    pictures = np.stack(pictures or [self.picture(y) for y in clips])
-    if not self.encoders: return (pictures,)
-    v = self.vectors(clips)
-    if self.habit: v = (v - self.habit[0])/(self.habit[1] if self.unit else 1)
-    return pictures, self.projection(v.astype(np.float32))
 
 @patch
-def probabilities(self:Recognizer, clips:list, pictures:list=None)->np.ndarray: # of `inputs` → float64 [clips, classes]
+def inputs(
+    self: Recognizer,
+    clips: list,  # of float32 [samples], 16 kHz, of `vad.prepare_speech`
+    pictures: list = None,  # theirs, where they are drawn already
+) -> tuple:  # uint8 [clips, H, W] or [clips, H, W, 3], and float32 [clips, speaker_dim] if the network takes them
+    "What the network is given of clips."
+    pictures = np.stack(pictures or [self.picture(y) for y in clips])
+    if not self.encoders:
+        return (pictures,)
+    v = self.vectors(clips)
+    if self.habit:
+        v = (v - self.habit[0]) / (self.habit[1] if self.unit else 1)
+    return pictures, self.projection(v.astype(np.float32))
+
+
+@patch
+def probabilities(
+    self: Recognizer, clips: list, pictures: list = None
+) -> np.ndarray:  # of `inputs` → float64 [clips, classes]
     "How probable each class is, at the temperature of calibration; less sure of clips unlike those of training."
     inputs, calibration = self.inputs(clips, pictures), self.told['calibration']
-    p = softmax(self.network(*inputs).astype(float)/calibration['temperature'], axis=1)
-    if not self.encoders: return p
+    p = softmax(self.network(*inputs).astype(float) / calibration['temperature'], axis=1)
+    if not self.encoders:
+        return p
     return less_sure(p, self.projection.distance(inputs[1]), calibration['distance'])
 
 # %% ../../nbs/inference/20_recognizer.ipynb #c68ae327
 @patch
-def __getstate__(self:Recognizer)->dict:
+def __getstate__(self: Recognizer) -> dict:
     "What another process is sent: the file of the bundle, its arrays where there is no file, and the enrolment."
-    return {k: getattr(self, k) for k in ('file', 'identity', 'arrays', 'device', 'runtime', 'threads', 'habit')} | {'told': None if self.file else self.told}
+    return {
+        k: getattr(self, k)
+        for k in ('file', 'identity', 'arrays', 'device', 'runtime', 'threads', 'habit')
+    } | {'told': None if self.file else self.told}
+
 
 @patch
-def __setstate__(self:Recognizer, state:dict):
+def __setstate__(self: Recognizer, state: dict):
     "Makes the recogniser again; raises `StoreError` if its file is gone or is another one by now."
     arrays, told, file = state['arrays'], state['told'], state['file']
     if file:
         arrays, told = read_bundle(file)
-        if _identity(file) != state['identity']: raise StoreError('is not the bundle that was sent: its content has changed', file=file, remedy='Load it again')
+        if _identity(file) != state['identity']:
+            raise StoreError(
+                'is not the bundle that was sent: its content has changed',
+                file=file,
+                remedy='Load it again',
+            )
     self.__init__(arrays, told, state['device'], state['runtime'], state['threads'])
     self.habit = state['habit']
-    if file: self.file, self.identity, self.arrays = file, state['identity'], None
+    if file:
+        self.file, self.identity, self.arrays = file, state['identity'], None
+
 
 @patch
-def __copy__(self:Recognizer)->Recognizer:
+def __copy__(self: Recognizer) -> Recognizer:
     new = object.__new__(type(self))
     new.__dict__ |= self.__dict__
     return new
 
+
 @patch
-def __deepcopy__(self:Recognizer, memo)->Recognizer: # the networks and encoders are only read, so they are shared
+def __deepcopy__(
+    self: Recognizer, memo
+) -> Recognizer:  # the networks and encoders are only read, so they are shared
     new = copy.copy(self)
     new.told, new.habit = copy.deepcopy((self.told, self.habit), memo)
     return new
 
 # %% ../../nbs/inference/20_recognizer.ipynb #1fdc3343
 @patch
-def enrol(self:Recognizer,
-    clips, # of one speaker, of whatever emotion: as for a call
-)->Recognizer: # that knows this voice
+def enrol(
+    self: Recognizer,
+    clips,  # of one speaker, of whatever emotion: as for a call
+) -> Recognizer:  # that knows this voice
     "Learns what a voice is like; raises `ConfigError` if the model has no use for it."
-    if not self.habit: raise ConfigError('this model does not adapt to a voice', value=self.told['setting'], remedy='Take one that was trained with --deviation')
-    speech = [prepare_speech(samples_of(s), s if isinstance(s, (str, Path)) else None) for s in sources_of(clips)]
-    new = copy.copy(self); new.habit = self._habit(self.vectors(speech))
+    if not self.habit:
+        raise ConfigError(
+            'this model does not adapt to a voice',
+            value=self.told['setting'],
+            remedy='Take one that was trained with --deviation',
+        )
+    speech = [
+        prepare_speech(samples_of(s), s if isinstance(s, (str, Path)) else None)
+        for s in sources_of(clips)
+    ]
+    new = copy.copy(self)
+    new.habit = self._habit(self.vectors(speech))
     return new
 
 # %% ../../nbs/inference/20_recognizer.ipynb #1cb101c6
 @patch
-def _long(self:Recognizer, blocks, told):
+def _long(self: Recognizer, blocks, told):
     "A clip in windows: the mean of those with speech."
-    found, ends = [], 0.
+    found, ends = [], 0.0
+
     def spoken():
         nonlocal ends
         for start, w in cut(blocks):
-            ends = start + len(w)/SAMPLE_RATE
-            if (y := window_speech(w)) is not None: yield start, y
+            ends = start + len(w) / SAMPLE_RATE
+            if (y := window_speech(w)) is not None:
+                yield start, y
+
     windows = spoken()
-    while some := list(islice(windows, 16)): found += [(start, dict(zip(self.classes, map(float, q)))) for (start, _), q in zip(some, self.probabilities([w for _, w in some]))]
-    if not found: raise AudioError('holds no speech', value=f'{ends:.0f} s', remedy=f'A window of {WINDOW:g} s with {WINDOW_SPEECH} s of speech is needed')
-    return Recognition(seconds=ends, probabilities={c: float(np.mean([p[c] for _, p in found])) for c in self.classes}, windows=tuple(found), **told)
+    while some := list(islice(windows, 16)):
+        found += [
+            (start, dict(zip(self.classes, map(float, q))))
+            for (start, _), q in zip(some, self.probabilities([w for _, w in some]))
+        ]
+    if not found:
+        raise AudioError(
+            'holds no speech',
+            value=f'{ends:.0f} s',
+            remedy=f'A window of {WINDOW:g} s with {WINDOW_SPEECH} s of speech is needed',
+        )
+    return Recognition(
+        seconds=ends,
+        probabilities={c: float(np.mean([p[c] for _, p in found])) for c in self.classes},
+        windows=tuple(found),
+        **told,
+    )
+
 
 @patch
-def _each_probability(self:Recognizer, clips, pictures): # as `probabilities` row by row; for one that cannot be computed its exception
-    try: return list(self.probabilities(clips, pictures))
+def _each_probability(
+    self: Recognizer, clips, pictures
+):  # as `probabilities` row by row; for one that cannot be computed its exception
+    try:
+        return list(self.probabilities(clips, pictures))
     except Exception as e:
-        if len(clips) == 1: return [e]
+        if len(clips) == 1:
+            return [e]
         return [self._each_probability([y], [p])[0] for y, p in zip(clips, pictures)]
 
-def _name_of(source): # of a file that is open by its number the number says nothing, nor does the name of a Series
-    if isinstance(source, (str, os.PathLike)): return str(source)
+
+def _name_of(
+    source,
+):  # of a file that is open by its number the number says nothing, nor does the name of a Series
+    if isinstance(source, (str, os.PathLike)):
+        return str(source)
     name = None if is_samples(source) else getattr(source, 'name', None)
     return str(name) if isinstance(name, (str, os.PathLike)) else 'array'
 
-def _failed(e, name): # any exception over one clip → an `AudioError` that names it
-    if not isinstance(e, AudioError): return AudioError(f'cannot be used: {type(e).__name__} {str(e)[:200]}', name, remedy='Leave it out; please report this')
+
+def _failed(e, name):  # any exception over one clip → an `AudioError` that names it
+    if not isinstance(e, AudioError):
+        return AudioError(
+            f'cannot be used: {type(e).__name__} {str(e)[:200]}',
+            name,
+            remedy='Leave it out; please report this',
+        )
     return e if e.file is not None else AudioError(e.problem, name, e.value, e.remedy)
 
+
 @patch
-def _answers(self:Recognizer, batch, sr): # sources → an answer or an error for each
-    out, clips = [None]*len(batch), {}
+def _answers(self: Recognizer, batch, sr):  # sources → an answer or an error for each
+    out, clips = [None] * len(batch), {}
     for i, s in enumerate(batch):
         name = _name_of(s)
         try:
             told = dict(source=name, threshold=self.told['calibration']['threshold'])
-            if is_samples(s) or _with_rate(s): y = samples_of(s, sr)
+            if is_samples(s) or _with_rate(s):
+                y = samples_of(s, sr)
             else:
-                file = as_file(s); y = load_audio(file, up_to=WHOLE)
+                file = as_file(s)
+                y = load_audio(file, up_to=WHOLE)
                 if y is None:
-                    if hasattr(file, 'seek'): file.seek(0)
-                    out[i] = self._long(audio_blocks(file), told); continue
-            if len(y) > WHOLE*SAMPLE_RATE: out[i] = self._long([y], told)
-            else: clips[i] = (speech := prepare_speech(y, name)), self.picture(speech), told | {'seconds': len(y)/SAMPLE_RATE}
-        except ConfigError: raise # of the call, not of this clip
-        except Exception as e: out[i] = _failed(e, name)
+                    if hasattr(file, 'seek'):
+                        file.seek(0)
+                    out[i] = self._long(audio_blocks(file), told)
+                    continue
+            if len(y) > WHOLE * SAMPLE_RATE:
+                out[i] = self._long([y], told)
+            else:
+                clips[i] = (
+                    (speech := prepare_speech(y, name)),
+                    self.picture(speech),
+                    told | {'seconds': len(y) / SAMPLE_RATE},
+                )
+        except ConfigError:
+            raise  # of the call, not of this clip
+        except Exception as e:
+            out[i] = _failed(e, name)
     p = self._each_probability(*map(list, list(zip(*clips.values()))[:2])) if clips else ()
     for (i, (*_, told)), q in zip(clips.items(), p):
-        out[i] = _failed(q, told['source']) if isinstance(q, Exception) else Recognition(probabilities=dict(zip(self.classes, map(float, q))), **told)
+        out[i] = (
+            _failed(q, told['source'])
+            if isinstance(q, Exception)
+            else Recognition(probabilities=dict(zip(self.classes, map(float, q))), **told)
+        )
     return out
 
 # %% ../../nbs/inference/20_recognizer.ipynb #69cf28d3
 @patch
-def each(self:Recognizer,
-    sources, # paths, open files, bytes, samples
-    sr:int=None, # Hz, of arrays
-    batch:int=16, # clips at a time
+def each(
+    self: Recognizer,
+    sources,  # paths, open files, bytes, samples
+    sr: int = None,  # Hz, of arrays
+    batch: int = 16,  # clips at a time
 ):
     "An answer (`Recognition`) or an `AudioError` for each, in order, as they come."
     sources = iter(sources)
-    while some := list(islice(sources, batch)): yield from self._answers(some, sr)
+    while some := list(islice(sources, batch)):
+        yield from self._answers(some, sr)
+
 
 @patch
-def __call__(self:Recognizer,
-    given, # a path, pattern, folder, open file, bytes or samples, or a list of them
-    sr:int=None, # Hz, of arrays
-): # a `Recognition`; of a list, pattern or folder a list of them
+def __call__(
+    self: Recognizer,
+    given,  # a path, pattern, folder, open file, bytes or samples, or a list of them
+    sr: int = None,  # Hz, of arrays
+):  # a `Recognition`; of a list, pattern or folder a list of them
     "How a clip sounds; raises `AudioError` for one that cannot be used."
-    found = sources_of(given); answers = []
+    found = sources_of(given)
+    answers = []
     for answer in self.each(found, sr):
-        if isinstance(answer, AudioError): raise answer
+        if isinstance(answer, AudioError):
+            raise answer
         answers.append(answer)
     is_file = isinstance(given, (str, os.PathLike)) and found == [as_path(given)]
     return answers[0] if is_file or is_clip(given) else answers

@@ -6,112 +6,181 @@
 __all__ = ['BLOCK', 'file_blocks', 'microphone_blocks', 'Windows', 'Moment', 'listen']
 
 # %% ../../nbs/inference/40_streaming.ipynb #d8b0be08
-import queue, threading, time
+import queue
+import threading
+import time
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.audio import SAMPLE_RATE, audio_blocks
 from ..core import AudioError, ConfigError
+from ..data.audio import SAMPLE_RATE, audio_blocks
 from .recognizer import WINDOW, window_speech
 
 # %% ../../nbs/inference/40_streaming.ipynb #7966eb0f
-BLOCK = .1 # seconds
-_now, _sleep = time.monotonic, time.sleep # tests put others in their place and wait for nothing
+BLOCK = 0.1  # seconds
+_now, _sleep = time.monotonic, time.sleep  # tests put others in their place and wait for nothing
+
 
 def file_blocks(
-    path, # any file that `audio.load_audio` reads, or an open one
-    speed:float=None, # 1: as fast as it was spoken; None: as fast as it can be read
-): # a generator of float32 [samples], mono, 16 kHz
+    path,  # any file that `audio.load_audio` reads, or an open one
+    speed: float = None,  # 1: as fast as it was spoken; None: as fast as it can be read
+):  # a generator of float32 [samples], mono, 16 kHz
     "A file in blocks; raises `AudioError` as `audio.audio_blocks`."
     began, n = _now(), 0
     for block in audio_blocks(path, BLOCK):
         n += len(block)
-        if speed: _sleep(max(0, began + n/SAMPLE_RATE/speed - _now()))
+        if speed:
+            _sleep(max(0, began + n / SAMPLE_RATE / speed - _now()))
         yield block
 
+
 def microphone_blocks(
-    device=None, # number or name of the input; None: the system's
-): # a generator of float32 [samples], mono, 16 kHz; it ends with the program
+    device=None,  # number or name of the input; None: the system's
+):  # a generator of float32 [samples], mono, 16 kHz; it ends with the program
     "What a microphone hears; raises `ConfigError` if there is none, or the extra `live` is not installed."
-    try: import sounddevice
-    except (ImportError, OSError) as e: raise ConfigError(f'the microphone cannot be used: {e}', remedy='pip install speaker_vgg_cct[live], and the system library portaudio; or listen to a file') from None
+    try:
+        import sounddevice
+    except (ImportError, OSError) as e:
+        raise ConfigError(
+            f'the microphone cannot be used: {e}',
+            remedy='pip install speaker_vgg_cct[live], and the system library portaudio; or listen to a file',
+        ) from None
     heard = queue.SimpleQueue()
     try:
-        with sounddevice.InputStream(SAMPLE_RATE, round(BLOCK*SAMPLE_RATE), device, 1, 'float32', callback=lambda x, *_: heard.put(x[:, 0].copy())):
-            while True: yield heard.get()
-    except sounddevice.PortAudioError as e: raise ConfigError(f'the microphone cannot be used: {e}', value=device, remedy='Choose another with --device-in, or listen to a file') from None
+        with sounddevice.InputStream(
+            SAMPLE_RATE,
+            round(BLOCK * SAMPLE_RATE),
+            device,
+            1,
+            'float32',
+            callback=lambda x, *_: heard.put(x[:, 0].copy()),
+        ):
+            while True:
+                yield heard.get()
+    except sounddevice.PortAudioError as e:
+        raise ConfigError(
+            f'the microphone cannot be used: {e}',
+            value=device,
+            remedy='Choose another with --device-in, or listen to a file',
+        ) from None
 
 # %% ../../nbs/inference/40_streaming.ipynb #8986aa1e
 class Windows:
     "The newest window of a stream, cut by a thread of its own."
-    def __init__(self,
-        blocks, # a source
-        window:float=WINDOW, hop:float=.5, # seconds
-        drop:bool=True, # replace a window that nobody took in time; else the source waits
+
+    def __init__(
+        self,
+        blocks,  # a source
+        window: float = WINDOW,
+        hop: float = 0.5,  # seconds
+        drop: bool = True,  # replace a window that nobody took in time; else the source waits
     ):
-        if not 0 < hop <= window: raise ConfigError('hop must lie above 0 and be at most the window', value=hop, remedy=f'The window is {window} s')
-        self.dropped, self._slot, self._n, self._hop, self._drop = 0, queue.Queue(1), round(window*SAMPLE_RATE), round(hop*SAMPLE_RATE), drop
-        self._stop = threading.Event(); threading.Thread(target=self._read, args=(blocks,), daemon=True).start()
+        if not 0 < hop <= window:
+            raise ConfigError(
+                'hop must lie above 0 and be at most the window',
+                value=hop,
+                remedy=f'The window is {window} s',
+            )
+        self.dropped, self._slot, self._n, self._hop, self._drop = (
+            0,
+            queue.Queue(1),
+            round(window * SAMPLE_RATE),
+            round(hop * SAMPLE_RATE),
+            drop,
+        )
+        self._stop = threading.Event()
+        threading.Thread(target=self._read, args=(blocks,), daemon=True).start()
 
     def _read(self, blocks):
         buffer, heard, due, end = np.zeros(0, np.float32), 0, self._hop, None
         try:
             for b in blocks:
-                if self._stop.is_set(): return
-                buffer = np.concatenate([buffer, b])[-self._n:]; heard += len(b)
+                if self._stop.is_set():
+                    return
+                buffer = np.concatenate([buffer, b])[-self._n :]
+                heard += len(b)
                 if heard >= due:
                     due = heard + self._hop
-                    self._put((heard/SAMPLE_RATE, buffer, _now()))
-        except Exception as e: end = e # the one who takes the windows is to know
+                    self._put((heard / SAMPLE_RATE, buffer, _now()))
+        except Exception as e:
+            end = e  # the one who takes the windows is to know
         self._put(end, last=True)
 
     def _put(self, item, last=False):
         if self._drop and not last:
-            try: self._slot.get_nowait(); self.dropped += 1
-            except queue.Empty: pass
+            try:
+                self._slot.get_nowait()
+                self.dropped += 1
+            except queue.Empty:
+                pass
         while not self._stop.is_set():
-            try: return self._slot.put(item, timeout=.1)
-            except queue.Full: pass
+            try:
+                return self._slot.put(item, timeout=0.1)
+            except queue.Full:
+                pass
 
-    def __iter__(self): # → end (seconds since the beginning), float32 [samples], when it was ready (monotonic seconds)
+    def __iter__(
+        self,
+    ):  # → end (seconds since the beginning), float32 [samples], when it was ready (monotonic seconds)
         try:
-            while isinstance(item := self._slot.get(), tuple): yield item
-            if item is not None: raise item
-        finally: self._stop.set()
+            while isinstance(item := self._slot.get(), tuple):
+                yield item
+            if item is not None:
+                raise item
+        finally:
+            self._stop.set()
 
 # %% ../../nbs/inference/40_streaming.ipynb #cf909e4c
 @dataclass(frozen=True)
 class Moment:
     "What is heard at a moment of a stream."
-    at: float # seconds since its beginning, the end of the window
-    probabilities: dict # class → 0 to 1, smoothed; None where nobody speaks
-    threshold: float # as of `recognizer.Recognition`
-    delay: float # seconds from the end of the window to the answer
-    dropped: int # windows that came too late, so far
+
+    at: float  # seconds since its beginning, the end of the window
+    probabilities: dict  # class → 0 to 1, smoothed; None where nobody speaks
+    threshold: float  # as of `recognizer.Recognition`
+    delay: float  # seconds from the end of the window to the answer
+    dropped: int  # windows that came too late, so far
 
     @property
-    def label(self): "The most probable class, None where nobody speaks."; return max(self.probabilities, key=self.probabilities.get) if self.probabilities else None
-    @property
-    def reject(self): return bool(self.probabilities) and self.probabilities[self.label] < self.threshold
+    def label(self):
+        "The most probable class, None where nobody speaks."
+        return max(self.probabilities, key=self.probabilities.get) if self.probabilities else None
 
-    def line(self, width:int=20)->str:
+    @property
+    def reject(self):
+        return bool(self.probabilities) and self.probabilities[self.label] < self.threshold
+
+    def line(self, width: int = 20) -> str:
         "The moment in a line."
-        if not self.probabilities: return f'{self.at:7.1f} s  {"–":<10} {"":{width}}       dropped {self.dropped}'
+        if not self.probabilities:
+            return f'{self.at:7.1f} s  {"–":<10} {"":{width}}       dropped {self.dropped}'
         p = self.probabilities[self.label]
-        return f'{self.at:7.1f} s  {self.label + "?"*self.reject:<10} {"█"*round(p*width):{width}} {100*p:3.0f} %  dropped {self.dropped}'
+        return f'{self.at:7.1f} s  {self.label + "?" * self.reject:<10} {"█" * round(p * width):{width}} {100 * p:3.0f} %  dropped {self.dropped}'
+
 
 def listen(
-    recognizer, # of `recognizer.Recognizer`
-    blocks, # a source
-    window:float=WINDOW, hop:float=.5, # seconds
-    smooth:float=.5, # how much of the past is kept
-    drop:bool=True, # see `Windows`
-): # a generator of `Moment`
+    recognizer,  # of `recognizer.Recognizer`
+    blocks,  # a source
+    window: float = WINDOW,
+    hop: float = 0.5,  # seconds
+    smooth: float = 0.5,  # how much of the past is kept
+    drop: bool = True,  # see `Windows`
+):  # a generator of `Moment`
     "What a stream sounds like, moment by moment."
-    if not 0 <= smooth < 1: raise ConfigError('smooth must be at least 0 and below 1', value=smooth)
+    if not 0 <= smooth < 1:
+        raise ConfigError('smooth must be at least 0 and below 1', value=smooth)
     windows, past = Windows(blocks, window, hop, drop), None
     for at, w, ready in windows:
-        if (y := window_speech(w)) is None: past = None
-        else: p = recognizer.probabilities([y])[0]; past = p if past is None else smooth*past + (1 - smooth)*p
-        yield Moment(at, None if past is None else dict(zip(recognizer.classes, map(float, past))), recognizer.told['calibration']['threshold'], _now() - ready, windows.dropped)
+        if (y := window_speech(w)) is None:
+            past = None
+        else:
+            p = recognizer.probabilities([y])[0]
+            past = p if past is None else smooth * past + (1 - smooth) * p
+        yield Moment(
+            at,
+            None if past is None else dict(zip(recognizer.classes, map(float, past))),
+            recognizer.told['calibration']['threshold'],
+            _now() - ready,
+            windows.dropped,
+        )

@@ -9,12 +9,16 @@ __all__ = ['POSITIONS', 'Size', 'SIZES', 'FAMILY', 'TWINS', 'PLACE', 'WEIGHTS', 
            'attention_maps', 'pooling_map']
 
 # %% ../../nbs/models/10_cct.ipynb #f09fd1e7
-import os, re, sys, warnings
+import os
+import re
+import sys
+import warnings
 from collections import namedtuple
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np, torch
+import numpy as np
+import torch
 import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import DropPath
@@ -22,36 +26,52 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import nn
 from torch.nn.init import kaiming_normal_, trunc_normal_, zeros_
 
-from .checkpoints import fetch, load_checkpoint
 from ..core import ConfigError, choose
+from .checkpoints import fetch, load_checkpoint
 
 # %% ../../nbs/models/10_cct.ipynb #6ef10ed0
 class Tokenizer(nn.Module):
     "Convolutions that turn pictures [B, C, H, W] into tokens [B, N, width], row by row of the grid."
-    def __init__(self,
-        in_chans:int, # colour planes of the picture
-        width:int, # numbers a token
-        kernel:int, # pixels a side; it also sets stride and padding
-        layers:int, # convolutions, with 64 planes between them
+
+    def __init__(
+        self,
+        in_chans: int,  # colour planes of the picture
+        width: int,  # numbers a token
+        kernel: int,  # pixels a side; it also sets stride and padding
+        layers: int,  # convolutions, with 64 planes between them
     ):
         super().__init__()
-        stride, pad = max(1, kernel//2 - 1), max(1, kernel//2)
-        planes = [in_chans, *[64]*(layers - 1), width]
-        self.conv_layers = nn.Sequential(*[nn.Sequential(nn.Conv2d(i, o, kernel, stride, pad, bias=False), nn.MaxPool2d(3, 2, 1), nn.ReLU())
-                                           for i, o in pairwise(planes)])
+        stride, pad = max(1, kernel // 2 - 1), max(1, kernel // 2)
+        planes = [in_chans, *[64] * (layers - 1), width]
+        self.conv_layers = nn.Sequential(
+            *[
+                nn.Sequential(
+                    nn.Conv2d(i, o, kernel, stride, pad, bias=False),
+                    nn.MaxPool2d(3, 2, 1),
+                    nn.ReLU(),
+                )
+                for i, o in pairwise(planes)
+            ]
+        )
 
-    def grid(self, *size): # height and width of the tokens' grid, from channels, height and width of a picture
-        with torch.no_grad(): return tuple(self.conv_layers(torch.zeros(1, *size)).shape[-2:])
+    def grid(
+        self, *size
+    ):  # height and width of the tokens' grid, from channels, height and width of a picture
+        with torch.no_grad():
+            return tuple(self.conv_layers(torch.zeros(1, *size)).shape[-2:])
 
-    def forward(self, x): return self.conv_layers(x).flatten(2).transpose(1, 2)
+    def forward(self, x):
+        return self.conv_layers(x).flatten(2).transpose(1, 2)
 
 # %% ../../nbs/models/10_cct.ipynb #42827fc3
 class Patches(Tokenizer):
     "One convolution that turns pictures [B, C, H, W] into a token [width] for each square patch: [B, N, width]."
-    def __init__(self,
-        in_chans:int, # colour planes of the picture
-        width:int, # numbers a token
-        patch:int, # pixels a side
+
+    def __init__(
+        self,
+        in_chans: int,  # colour planes of the picture
+        width: int,  # numbers a token
+        patch: int,  # pixels a side
     ):
         nn.Module.__init__(self)
         self.conv_layers = nn.Sequential(nn.Sequential(nn.Conv2d(in_chans, width, patch, patch)))
@@ -59,69 +79,83 @@ class Patches(Tokenizer):
 # %% ../../nbs/models/10_cct.ipynb #090a4804
 POSITIONS = ('learnable', 'sine', 'none')
 
+
 def sinusoid(
-    n:int, # tokens
-    width:int, # numbers a token
-): # float32 [1, n, width]
+    n: int,  # tokens
+    width: int,  # numbers a token
+):  # float32 [1, n, width]
     "Sines (even columns) and cosines (odd) of p / 10000^(2·⌊j/2⌋/width) at place p, column j (Vaswani et al. 2017, section 3.5)."
-    place, column = torch.arange(n, dtype=torch.float64)[:, None], torch.arange(width, dtype=torch.float64)
-    angle = (place/10000**(2*(column//2)/width)).float()
-    return torch.where(column%2 == 0, angle.sin(), angle.cos())[None]
+    place, column = (
+        torch.arange(n, dtype=torch.float64)[:, None],
+        torch.arange(width, dtype=torch.float64),
+    )
+    angle = (place / 10000 ** (2 * (column // 2) / width)).float()
+    return torch.where(column % 2 == 0, angle.sin(), angle.cos())[None]
+
 
 def positional(
-    kind:str, # one of `POSITIONS`
-    n:int, # tokens
-    width:int, # numbers a token
-): # what is added to the tokens: a parameter [1, n, width], or 0
+    kind: str,  # one of `POSITIONS`
+    n: int,  # tokens
+    width: int,  # numbers a token
+):  # what is added to the tokens: a parameter [1, n, width], or 0
     "A positional embedding; the sine table is stored with the weights but not trained."
     choose(kind, POSITIONS, 'positional_embedding')
-    if kind == 'learnable': return nn.Parameter(trunc_normal_(torch.empty(1, n, width), std=.2))
-    return nn.Parameter(sinusoid(n, width), requires_grad=False) if kind == 'sine' else 0.
+    if kind == 'learnable':
+        return nn.Parameter(trunc_normal_(torch.empty(1, n, width), std=0.2))
+    return nn.Parameter(sinusoid(n, width), requires_grad=False) if kind == 'sine' else 0.0
 
 # %% ../../nbs/models/10_cct.ipynb #25645aad
 class Attention(nn.Module):
     "Multi-head self-attention (Vaswani et al. 2017) on tokens [B, N, width]."
-    def __init__(self,
-        width:int, # numbers a token
-        heads:int, # divide the width among them
-        attn_drop:float=0., # share of attention weights dropped in training
-        drop:float=0., # share of outputs dropped in training
+
+    def __init__(
+        self,
+        width: int,  # numbers a token
+        heads: int,  # divide the width among them
+        attn_drop: float = 0.0,  # share of attention weights dropped in training
+        drop: float = 0.0,  # share of outputs dropped in training
     ):
         super().__init__()
         self.heads, self.attn_drop = heads, attn_drop
-        self.qkv = nn.Linear(width, 3*width, bias=False)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.proj, self.proj_drop = nn.Linear(width, width), nn.Dropout(drop)
 
-    def split(self, x): "Queries, keys, values: [3, B, heads, N, width/heads]."; return self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+    def split(self, x):
+        "Queries, keys, values: [3, B, heads, N, width/heads]."
+        return self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
 
-    def weights(self, x): # [B, heads, N, N]; each row sums to 1
+    def weights(self, x):  # [B, heads, N, N]; each row sums to 1
         q, k, _ = self.split(x)
-        return (q@k.mT/q.shape[-1]**.5).softmax(-1)
+        return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
 
     def forward(self, x):
         q, k, v = self.split(x)
-        if self.training: x = F.scaled_dot_product_attention(q, k, v, dropout_p=self.attn_drop)
-        else: # weights sum to 1, so the mean of the values may go around them: less for the fused kernel to round
-            mean = v.mean(-2, keepdim=True); x = F.scaled_dot_product_attention(q, k, v - mean) + mean
+        if self.training:
+            x = F.scaled_dot_product_attention(q, k, v, dropout_p=self.attn_drop)
+        else:  # weights sum to 1, so the mean of the values may go around them: less for the fused kernel to round
+            mean = v.mean(-2, keepdim=True)
+            x = F.scaled_dot_product_attention(q, k, v - mean) + mean
         return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))
 
 # %% ../../nbs/models/10_cct.ipynb #b2a0223f
 class Block(nn.Module):
     "x = LN₂(x + attention(LN₁(x))), then x + MLP(x) (Hassani et al. 2021); tokens [B, N, width] in and out."
-    def __init__(self,
-        width:int, # numbers a token
-        heads:int, # of the attention
-        ratio:int, # hidden units of the MLP, in widths
-        drop:float=0., # share of outputs dropped in training
-        attn_drop:float=0., # share of attention weights dropped
-        drop_path:float=0., # share of clips that skip a branch (stochastic depth)
+
+    def __init__(
+        self,
+        width: int,  # numbers a token
+        heads: int,  # of the attention
+        ratio: int,  # hidden units of the MLP, in widths
+        drop: float = 0.0,  # share of outputs dropped in training
+        attn_drop: float = 0.0,  # share of attention weights dropped
+        drop_path: float = 0.0,  # share of clips that skip a branch (stochastic depth)
     ):
         super().__init__()
         self.pre_norm = nn.LayerNorm(width)
         self.self_attn = Attention(width, heads, attn_drop, drop)
-        self.linear1 = nn.Linear(width, ratio*width)
+        self.linear1 = nn.Linear(width, ratio * width)
         self.norm1 = nn.LayerNorm(width)
-        self.linear2 = nn.Linear(ratio*width, width)
+        self.linear2 = nn.Linear(ratio * width, width)
         self.drop, self.drop_path = nn.Dropout(drop), DropPath(drop_path)
 
     def forward(self, x):
@@ -130,41 +164,66 @@ class Block(nn.Module):
 
 # %% ../../nbs/models/10_cct.ipynb #e49270b6
 Size = namedtuple('Size', 'layers heads ratio width')
-SIZES = {2: Size(2, 2, 1, 128), 4: Size(4, 2, 1, 128), 6: Size(6, 4, 2, 256), 7: Size(7, 4, 2, 256), 14: Size(14, 6, 3, 384)}
+SIZES = {
+    2: Size(2, 2, 1, 128),
+    4: Size(4, 2, 1, 128),
+    6: Size(6, 4, 2, 256),
+    7: Size(7, 4, 2, 256),
+    14: Size(14, 6, 3, 384),
+}
+
 
 def encoder(
-    size:Size, # layers, heads, MLP ratio, width
-    drop_rate:float=0., # share of outputs of attention and MLP dropped in training
-    attn_drop_rate:float=.1, # share of attention weights dropped
-    drop_path_rate:float=.1, # stochastic depth of the last block
-)->nn.Sequential:
+    size: Size,  # layers, heads, MLP ratio, width
+    drop_rate: float = 0.0,  # share of outputs of attention and MLP dropped in training
+    attn_drop_rate: float = 0.1,  # share of attention weights dropped
+    drop_path_rate: float = 0.1,  # stochastic depth of the last block
+) -> nn.Sequential:
     "The blocks, from tokens [B, N, width] to tokens of the same shape."
-    return nn.Sequential(*[Block(size.width, size.heads, size.ratio, drop_rate, attn_drop_rate, p)
-                           for p in np.linspace(0, drop_path_rate, size.layers).tolist()])
+    return nn.Sequential(
+        *[
+            Block(size.width, size.heads, size.ratio, drop_rate, attn_drop_rate, p)
+            for p in np.linspace(0, drop_path_rate, size.layers).tolist()
+        ]
+    )
 
 # %% ../../nbs/models/10_cct.ipynb #4ad3d5a6
 class SequencePool(nn.Linear):
     "The average of tokens [B, N, width] by learned weights: [B, width] (Hassani et al. 2021, section 3.2)."
-    def __init__(self, width:int): super().__init__(width, 1)
-    def weights(self, x): return super().forward(x).squeeze(-1).softmax(-1) # [B, N]
-    def forward(self, x): return (self.weights(x)[:, None]@x).squeeze(1)
+
+    def __init__(self, width: int):
+        super().__init__(width, 1)
+
+    def weights(self, x):
+        return super().forward(x).squeeze(-1).softmax(-1)  # [B, N]
+
+    def forward(self, x):
+        return (self.weights(x)[:, None] @ x).squeeze(1)
 
 # %% ../../nbs/models/10_cct.ipynb #100950c4
 class Classifier(nn.Module):
     "Positions, blocks, norm and pooling: tokens [B, N, width] → representation [B, width], which `fc` turns into logits."
-    pool, renames, additions, leaves = 'attention_pool', {}, (), () # the pool's name in checkpoints, None: read the first token; for the others see `checkpoint`
 
-    def __init__(self,
-        tokens:int, # of the picture
-        num_classes:int,
-        size:Size, # layers, heads, MLP ratio, width
-        positional_embedding:str='learnable', # one of `POSITIONS`
-        extra:int=0, # tokens before the picture's
-        **rates, # of `encoder`
+    pool, renames, additions, leaves = (
+        'attention_pool',
+        {},
+        (),
+        (),
+    )  # the pool's name in checkpoints, None: read the first token; for the others see `checkpoint`
+
+    def __init__(
+        self,
+        tokens: int,  # of the picture
+        num_classes: int,
+        size: Size,  # layers, heads, MLP ratio, width
+        positional_embedding: str = 'learnable',  # one of `POSITIONS`
+        extra: int = 0,  # tokens before the picture's
+        **rates,  # of `encoder`
     ):
         super().__init__()
         self.positional_emb = positional(positional_embedding, tokens + extra, size.width)
-        if self.pool: self.add_module(self.pool, SequencePool(size.width))
+        if self.pool:
+            self.add_module(self.pool, SequencePool(size.width))
         self.blocks = encoder(size, **rates)
         self.norm = nn.LayerNorm(size.width)
         self.fc = nn.Linear(size.width, num_classes)
@@ -173,160 +232,277 @@ class Classifier(nn.Module):
         x = self.norm(self.blocks(x + self.positional_emb))
         return getattr(self, self.pool)(x) if self.pool else x[:, 0]
 
+
 class ClassToken(Classifier):
     "The same with a learned token before the picture's, whose fate is read in place of a pool (Dosovitskiy et al. 2021)."
+
     pool = None
 
     def __init__(self, tokens, num_classes, size, positional_embedding='learnable', **rates):
         super().__init__(tokens, num_classes, size, positional_embedding, extra=1, **rates)
         self.class_emb = nn.Parameter(torch.zeros(1, 1, size.width))
 
-    def forward(self, x): return super().forward(torch.cat([self.class_emb.expand(len(x), -1, -1), x], 1))
+    def forward(self, x):
+        return super().forward(torch.cat([self.class_emb.expand(len(x), -1, -1), x], 1))
 
 # %% ../../nbs/models/10_cct.ipynb #8461f9e5
-def init_weights(m:nn.Module):
+def init_weights(m: nn.Module):
     "CCT's start: truncated normal (0.02) and zero biases in linear layers, He's normal in convolutions; norms start at 1 and 0 by themselves."
     if isinstance(m, nn.Linear):
-        trunc_normal_(m.weight, std=.02)
-        if m.bias is not None: zeros_(m.bias)
-    elif isinstance(m, nn.Conv2d): kaiming_normal_(m.weight)
+        trunc_normal_(m.weight, std=0.02)
+        if m.bias is not None:
+            zeros_(m.bias)
+    elif isinstance(m, nn.Conv2d):
+        kaiming_normal_(m.weight)
+
 
 class CCT(nn.Module):
     "Compact convolutional transformer, or with `convs=0` CVT (Hassani et al. 2021): pictures [B, in_chans, H, W] → logits [B, num_classes]."
+
     takes_speaker, speaker_dim, classifier_type, embedders = False, 0, Classifier, ()
 
-    def __init__(self,
-        size:int=7, # one of `SIZES`
-        kernel:int=7, # pixels, of the tokenizer
-        convs:int=2, # layers of the tokenizer; 0: it cuts patches of `kernel` pixels a side
-        img_size=224, # pixels: a side, or (height, width)
-        in_chans:int=3, # colour planes
-        num_classes:int=1000,
-        positional_embedding:str='learnable', # one of `POSITIONS`
-        **options, # rates of `encoder`, and what the classifier takes besides
+    def __init__(
+        self,
+        size: int = 7,  # one of `SIZES`
+        kernel: int = 7,  # pixels, of the tokenizer
+        convs: int = 2,  # layers of the tokenizer; 0: it cuts patches of `kernel` pixels a side
+        img_size=224,  # pixels: a side, or (height, width)
+        in_chans: int = 3,  # colour planes
+        num_classes: int = 1000,
+        positional_embedding: str = 'learnable',  # one of `POSITIONS`
+        **options,  # rates of `encoder`, and what the classifier takes besides
     ):
         super().__init__()
         size = SIZES[choose(size, SIZES, 'size')]
-        self.size, self.num_classes, self.num_features, self.in_chans = size, num_classes, size.width, in_chans
+        self.size, self.num_classes, self.num_features, self.in_chans = (
+            size,
+            num_classes,
+            size.width,
+            in_chans,
+        )
         self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-        if not convs and any(n%kernel for n in self.img_size):
-            raise ConfigError(f'img_size is no multiple of the patches of {kernel} pixels', value=self.img_size, remedy='Resize the pictures, or take a cct_* model')
-        self.tokenizer = Tokenizer(in_chans, size.width, kernel, convs) if convs else Patches(in_chans, size.width, kernel)
+        if not convs and any(n % kernel for n in self.img_size):
+            raise ConfigError(
+                f'img_size is no multiple of the patches of {kernel} pixels',
+                value=self.img_size,
+                remedy='Resize the pictures, or take a cct_* model',
+            )
+        self.tokenizer = (
+            Tokenizer(in_chans, size.width, kernel, convs)
+            if convs
+            else Patches(in_chans, size.width, kernel)
+        )
         self.grid = self.tokenizer.grid(in_chans, *self.img_size)
-        self.classifier = self.classifier_type(self.grid[0]*self.grid[1], num_classes, size, positional_embedding, **options)
+        self.classifier = self.classifier_type(
+            self.grid[0] * self.grid[1], num_classes, size, positional_embedding, **options
+        )
         self.apply(init_weights)
-        parts = self.classifier # what a checkpoint may have under another name, lack, or have in excess
-        self.fixed = {n for n, p in self.named_parameters() if not p.requires_grad} # tables of sines
+        parts = (
+            self.classifier
+        )  # what a checkpoint may have under another name, lack, or have in excess
+        self.fixed = {
+            n for n, p in self.named_parameters() if not p.requires_grad
+        }  # tables of sines
         self.renames = {f'classifier.{k}': f'classifier.{v}' for k, v in parts.renames.items()}
-        self.additions, self.leaves = ([f'classifier.{p}' for p in ps] for ps in (parts.additions, parts.leaves))
-        self.loaded = None # the table of `load_checkpoint`, if the weights are from a file
+        self.additions, self.leaves = (
+            [f'classifier.{p}' for p in ps] for ps in (parts.additions, parts.leaves)
+        )
+        self.loaded = None  # the table of `load_checkpoint`, if the weights are from a file
 
-    def tokens(self, picture): # [B, N, width]
+    def tokens(self, picture):  # [B, N, width]
         "The picture's tokens; raises `ConfigError` if it has another size than the model's."
         wanted = (self.in_chans, *self.img_size)
         if picture.ndim != 4 or tuple(picture.shape[1:]) != wanted:
-            raise ConfigError(f'the model takes pictures [B, {", ".join(map(str, wanted))}]', value=tuple(picture.shape),
-                              remedy='Resize the pictures, or make the model with their in_chans and img_size')
+            raise ConfigError(
+                f'the model takes pictures [B, {", ".join(map(str, wanted))}]',
+                value=tuple(picture.shape),
+                remedy='Resize the pictures, or make the model with their in_chans and img_size',
+            )
         return self.tokenizer(picture)
 
-    def forward_features(self, picture): "What `fc` reads: [B, width]."; return self.classifier(self.tokens(picture))
-    def forward(self, *inputs): return self.classifier.fc(self.forward_features(*inputs))
+    def forward_features(self, picture):
+        "What `fc` reads: [B, width]."
+        return self.classifier(self.tokens(picture))
 
-class ViTLite(CCT): "A small vision transformer: the class token is read, and nothing is pooled."; classifier_type = ClassToken
+    def forward(self, *inputs):
+        return self.classifier.fc(self.forward_features(*inputs))
+
+
+class ViTLite(CCT):
+    "A small vision transformer: the class token is read, and nothing is pooled."
+
+    classifier_type = ClassToken
 
 # %% ../../nbs/models/10_cct.ipynb #1644e065
-_names = {10: 'cct_2_3x2_32 cct_4_3x2_32 cct_6_3x1_32 cct_6_3x2_32 cct_7_3x1_32 cct_7_3x2_32 cvt_2_4_32 cvt_4_4_32 cvt_6_4_32 cvt_7_4_32 vit_2_4_32 vit_4_4_32 vit_6_4_32 vit_7_4_32',
-          100: 'cct_7_3x1_32_c100', 102: 'cct_7_7x2_224'}
-_sine = lambda name: name.replace('_c100', '') + '_sine' + '_c100'*name.endswith('_c100')
-FAMILY = {name: n for n, names in _names.items() for plain in names.split() for name in (plain, _sine(plain))} # the published names → classes by default
+_names = {
+    10: 'cct_2_3x2_32 cct_4_3x2_32 cct_6_3x1_32 cct_6_3x2_32 cct_7_3x1_32 cct_7_3x2_32 cvt_2_4_32 cvt_4_4_32 cvt_6_4_32 cvt_7_4_32 vit_2_4_32 vit_4_4_32 vit_6_4_32 vit_7_4_32',
+    100: 'cct_7_3x1_32_c100',
+    102: 'cct_7_7x2_224',
+}
+
+
+def _sine(name):
+    return name.replace('_c100', '') + '_sine' + '_c100' * name.endswith('_c100')
+
+
+FAMILY = {
+    name: n
+    for n, names in _names.items()
+    for plain in names.split()
+    for name in (plain, _sine(plain))
+}  # the published names → classes by default
 FAMILY |= {'cct_14_7x2_384_fl': 102, 'cct_14_7x2_224': 1000, 'cct_14_7x2_384': 1000}
-TWINS = {'cct_2_7x2_112': 4, 'cct_4_7x2_112': 4} # for computers without a GPU
+TWINS = {'cct_2_7x2_112': 4, 'cct_4_7x2_112': 4}  # for computers without a GPU
+
 
 def parse_name(
-    name:str, # such as `cct_7_7x2_224_sine` or `vit_6_4_32`
-)->dict: # `size`, `kernel`, `convs`, `img_size`, `positional_embedding` of `CCT`
+    name: str,  # such as `cct_7_7x2_224_sine` or `vit_6_4_32`
+) -> dict:  # `size`, `kernel`, `convs`, `img_size`, `positional_embedding` of `CCT`
     "What a name says of the network; raises `ConfigError` if it says nothing."
-    m = re.fullmatch(r'(?:cct_(\d+)_(\d+)x(\d+)|(?:cvt|vit)_(\d+)_(\d+))_(\d+)(_sine)?(_c100|_fl)?', name)
-    if not m: raise ConfigError('not a name like cct_<size>_<kernel>x<conv layers>_<image size> or vit_<size>_<patch>_<image size>', value=name)
+    m = re.fullmatch(
+        r'(?:cct_(\d+)_(\d+)x(\d+)|(?:cvt|vit)_(\d+)_(\d+))_(\d+)(_sine)?(_c100|_fl)?', name
+    )
+    if not m:
+        raise ConfigError(
+            'not a name like cct_<size>_<kernel>x<conv layers>_<image size> or vit_<size>_<patch>_<image size>',
+            value=name,
+        )
     size, kernel, convs = map(int, m.groups()[:3] if m[1] else (m[4], m[5], 0))
-    return dict(size=size, kernel=kernel, convs=convs, img_size=int(m[6]), positional_embedding='sine' if m[7] else 'learnable')
+    return dict(
+        size=size,
+        kernel=kernel,
+        convs=convs,
+        img_size=int(m[6]),
+        positional_embedding='sine' if m[7] else 'learnable',
+    )
 
 # %% ../../nbs/models/10_cct.ipynb #a49a2ab0
 PLACE = 'https://shi-labs.com/projects/cct/checkpoints'
-WEIGHTS = {'cct_7_3x1_32': 'pretrained/cct_7_3x1_32_cifar10_300epochs.pth', 'cct_7_3x1_32_sine': 'pretrained/cct_7_3x1_32_sine_cifar10_5000epochs.pth',
-           'cct_7_3x1_32_c100': 'pretrained/cct_7_3x1_32_cifar100_300epochs.pth', 'cct_7_3x1_32_sine_c100': 'pretrained/cct_7_3x1_32_sine_cifar100_5000epochs.pth',
-           'cct_7_7x2_224_sine': 'pretrained/cct_7_7x2_224_flowers102.pth', 'cct_14_7x2_224': 'pretrained/cct_14_7x2_224_imagenet.pth',
-           'cct_14_7x2_384': 'finetuned/cct_14_7x2_384_imagenet.pth', 'cct_14_7x2_384_fl': 'finetuned/cct_14_7x2_384_flowers102.pth'} # name → file below `PLACE`
+WEIGHTS = {
+    'cct_7_3x1_32': 'pretrained/cct_7_3x1_32_cifar10_300epochs.pth',
+    'cct_7_3x1_32_sine': 'pretrained/cct_7_3x1_32_sine_cifar10_5000epochs.pth',
+    'cct_7_3x1_32_c100': 'pretrained/cct_7_3x1_32_cifar100_300epochs.pth',
+    'cct_7_3x1_32_sine_c100': 'pretrained/cct_7_3x1_32_sine_cifar100_5000epochs.pth',
+    'cct_7_7x2_224_sine': 'pretrained/cct_7_7x2_224_flowers102.pth',
+    'cct_14_7x2_224': 'pretrained/cct_14_7x2_224_imagenet.pth',
+    'cct_14_7x2_384': 'finetuned/cct_14_7x2_384_imagenet.pth',
+    'cct_14_7x2_384_fl': 'finetuned/cct_14_7x2_384_flowers102.pth',
+}  # name → file below `PLACE`
+
 
 def pretrained_cfg(
-    img_size:int, # pixels a side
-    num_classes:int,
-    weights:str=None, # file below `PLACE`
-)->dict:
+    img_size: int,  # pixels a side
+    num_classes: int,
+    weights: str = None,  # file below `PLACE`
+) -> dict:
     "timm's description of a model's input, of its first and last layer and of its published weights (pictures normalised and cropped as CCT's training on ImageNet does)."
-    return dict(url=f'{PLACE}/{weights}' if weights else '', num_classes=num_classes, input_size=(3, img_size, img_size), fixed_input_size=True, interpolation='bicubic',
-                crop_pct=.9, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD, first_conv='tokenizer.conv_layers.0.0', classifier='classifier.fc')
+    return dict(
+        url=f'{PLACE}/{weights}' if weights else '',
+        num_classes=num_classes,
+        input_size=(3, img_size, img_size),
+        fixed_input_size=True,
+        interpolation='bicubic',
+        crop_pct=0.9,
+        mean=IMAGENET_DEFAULT_MEAN,
+        std=IMAGENET_DEFAULT_STD,
+        first_conv='tokenizer.conv_layers.0.0',
+        classifier='classifier.fc',
+    )
+
 
 def pretrained_file(
-    cfg:dict, # a model's `pretrained_cfg`
-)->Path: # of the file, fetched if it was not there
+    cfg: dict,  # a model's `pretrained_cfg`
+) -> Path:  # of the file, fetched if it was not there
     "The published weights of a model; raises `ConfigError` if it has none, or they cannot be had."
-    if cfg.get('file'): return Path(cfg['file'])
-    if not cfg.get('url'): raise ConfigError('no weights were published for this model', value=cfg.get('architecture'), remedy=f'Published: {", ".join(WEIGHTS)}. Or start from a file: checkpoint=PATH')
+    if cfg.get('file'):
+        return Path(cfg['file'])
+    if not cfg.get('url'):
+        raise ConfigError(
+            'no weights were published for this model',
+            value=cfg.get('architecture'),
+            remedy=f'Published: {", ".join(WEIGHTS)}. Or start from a file: checkpoint=PATH',
+        )
     place = os.environ.get('SVC_CHECKPOINTS', PLACE).rstrip('/')
     return fetch(cfg['url'].replace(PLACE, place), sha256=cfg.get('sha256'))
 
 # %% ../../nbs/models/10_cct.ipynb #84753c78
 def register(
-    name:str, # the model's
-    model:type, # makes it
-    module:str, # `__name__` of the calling module, whose `default_cfgs` hold the model's `pretrained_cfg`
-    **fixed, # the arguments that make the difference between names
+    name: str,  # the model's
+    model: type,  # makes it
+    module: str,  # `__name__` of the calling module, whose `default_cfgs` hold the model's `pretrained_cfg`
+    **fixed,  # the arguments that make the difference between names
 ):
     "Registers `model` with timm under `name`; once more is no harm."
+
     def make(pretrained=False, checkpoint=None, **kwargs):
         made = build_model_with_cfg(model, name, False, **{**fixed, **kwargs})
         file = checkpoint or (pretrained_file(made.pretrained_cfg) if pretrained else None)
-        if file: made.loaded = load_checkpoint(made, file)
+        if file:
+            made.loaded = load_checkpoint(made, file)
         return made
+
     make.__name__ = make.__qualname__ = name
     make.__module__ = module
-    make.__doc__ = (f'`{model.__name__}` with {", ".join(f"{k}={v}" for k, v in fixed.items())}, unless told otherwise. '
-                    'Starts from the published weights with `pretrained`, from a file with `checkpoint`; then `loaded` is the table of `load_checkpoint`.')
+    make.__doc__ = (
+        f'`{model.__name__}` with {", ".join(f"{k}={v}" for k, v in fixed.items())}, unless told otherwise. '
+        'Starts from the published weights with `pretrained`, from a file with `checkpoint`; then `loaded` is the table of `load_checkpoint`.'
+    )
     setattr(sys.modules[module], name, make)
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'Overwriting') # a notebook that runs again
+        warnings.filterwarnings('ignore', 'Overwriting')  # a notebook that runs again
         register_model(make)
 
 # %% ../../nbs/models/10_cct.ipynb #f3c58834
 _all = FAMILY | TWINS
-default_cfgs = generate_default_cfgs({name: pretrained_cfg(parse_name(name)['img_size'], n, WEIGHTS.get(name)) for name, n in _all.items()})
-for name in _all: register(name, ViTLite if name.startswith('vit') else CCT, __name__, **parse_name(name))
+default_cfgs = generate_default_cfgs(
+    {
+        name: pretrained_cfg(parse_name(name)['img_size'], n, WEIGHTS.get(name))
+        for name, n in _all.items()
+    }
+)
+for name in _all:
+    register(name, ViTLite if name.startswith('vit') else CCT, __name__, **parse_name(name))
 
 # %% ../../nbs/models/10_cct.ipynb #14f59dc2
-def _weights_of(kind, model, *inputs): # what the layers of that kind weigh tokens by, in the order in which they work
+def _weights_of(
+    kind, model, *inputs
+):  # what the layers of that kind weigh tokens by, in the order in which they work
     seen, training = [], model.training
-    note = lambda layer, args, output: seen.append(layer.weights(args[0]))
-    hooks = [layer.register_forward_hook(note) for layer in model.modules() if isinstance(layer, kind)]
+
+    def note(layer, args, output):
+        return seen.append(layer.weights(args[0]))
+
+    hooks = [
+        layer.register_forward_hook(note) for layer in model.modules() if isinstance(layer, kind)
+    ]
     try:
-        with torch.no_grad(): model.eval()(*inputs)
+        with torch.no_grad():
+            model.eval()(*inputs)
     finally:
         model.train(training)
-        for h in hooks: h.remove()
+        for h in hooks:
+            h.remove()
     return seen
 
+
 def attention_maps(
-    model:CCT, # or a speaker model
-    *inputs, # pictures [B, C, H, W]; for a speaker model also vectors [B, width]
-)->list: # for each layer [B, heads, N, N]: how much token i (row) takes from token j
+    model: CCT,  # or a speaker model
+    *inputs,  # pictures [B, C, H, W]; for a speaker model also vectors [B, width]
+) -> list:  # for each layer [B, heads, N, N]: how much token i (row) takes from token j
     "The attention of each layer, in evaluation mode."
     return _weights_of(Attention, model, *inputs)
 
+
 def pooling_map(
-    model:CCT, # or a speaker model that pools
-    *inputs, # pictures [B, C, H, W]; for a speaker model also vectors [B, width]
-): # [B, grid height, grid width]; sums to 1, less what goes to tokens that are not the picture's
+    model: CCT,  # or a speaker model that pools
+    *inputs,  # pictures [B, C, H, W]; for a speaker model also vectors [B, width]
+):  # [B, grid height, grid width]; sums to 1, less what goes to tokens that are not the picture's
     "The weight of each part of the picture in sequence pooling; raises `ConfigError` if the model does not pool."
     seen = _weights_of(SequencePool, model, *inputs)
-    if not seen: raise ConfigError('the model has no sequence pooling', value=type(model).__name__, remedy='Look at attention_maps')
-    return seen[0][:, -model.grid[0]*model.grid[1]:].unflatten(1, model.grid)
+    if not seen:
+        raise ConfigError(
+            'the model has no sequence pooling',
+            value=type(model).__name__,
+            remedy='Look at attention_maps',
+        )
+    return seen[0][:, -model.grid[0] * model.grid[1] :].unflatten(1, model.grid)

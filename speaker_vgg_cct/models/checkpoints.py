@@ -6,12 +6,16 @@
 __all__ = ['read_checkpoint', 'fit_positions', 'load_checkpoint', 'loaded_line', 'fetch']
 
 # %% ../../nbs/models/00_checkpoints.ipynb #81eee2be
-import argparse, math, re, urllib.request
+import argparse
+import math
+import re
+import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlparse
 
-import pandas as pd, torch
+import pandas as pd
+import torch
 from filelock import FileLock
 from timm.layers import resample_abs_pos_embed
 from timm.models import load_state_dict
@@ -22,44 +26,63 @@ from ..core import ConfigError, hash_file, write_text
 
 # %% ../../nbs/models/00_checkpoints.ipynb #b6232b97
 def read_checkpoint(
-    path, # `.pth`, `.pth.tar` or `.safetensors`
-    use_ema:bool=True, # take the running average of the weights if the file has one
-)->dict: # name → tensor
+    path,  # `.pth`, `.pth.tar` or `.safetensors`
+    use_ema: bool = True,  # take the running average of the weights if the file has one
+) -> dict:  # name → tensor
     "The weights in a file; raises `ConfigError` for a file that holds anything else."
     path = Path(path)
-    if not path.is_file(): raise ConfigError('there is no such checkpoint', file=path)
+    if not path.is_file():
+        raise ConfigError('there is no such checkpoint', file=path)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]): state = load_state_dict(str(path), use_ema, weights_only=True)
-    except Exception as e: # zip, unpickler, safetensors and torch each raise their own
-        raise ConfigError(f'is not a checkpoint that can be read without running code in it: {str(e).splitlines()[0] if str(e) else type(e).__name__}', file=path,
-                          remedy='Give a .pth or .pth.tar of tensors, or .safetensors') from e
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            state = load_state_dict(str(path), use_ema, weights_only=True)
+    except Exception as e:  # zip, unpickler, safetensors and torch each raise their own
+        raise ConfigError(
+            f'is not a checkpoint that can be read without running code in it: {str(e).splitlines()[0] if str(e) else type(e).__name__}',
+            file=path,
+            remedy='Give a .pth or .pth.tar of tensors, or .safetensors',
+        ) from e
     odd = [k for k, v in state.items() if not torch.is_tensor(v)]
-    if odd or not state: raise ConfigError('holds no weights' if not state else f'holds entries that are not tensors: {", ".join(map(str, odd[:3]))}', file=path)
+    if odd or not state:
+        raise ConfigError(
+            'holds no weights'
+            if not state
+            else f'holds entries that are not tensors: {", ".join(map(str, odd[:3]))}',
+            file=path,
+        )
     return state
 
 # %% ../../nbs/models/00_checkpoints.ipynb #429deb1a
 def fit_positions(
-    old, # of the file: [1, tokens in front + places, width]
-    own, # of the model, the same with its own numbers
-    grid:tuple, # of the model's places: height, width
-): # [1, …, width], as many as `own`
+    old,  # of the file: [1, tokens in front + places, width]
+    own,  # of the model, the same with its own numbers
+    grid: tuple,  # of the model's places: height, width
+):  # [1, …, width], as many as `own`
     "Positions of a file for a model with another grid, or with other tokens in front of it; None if the file's places are not a square."
-    places = grid[0]*grid[1]; n, front = old.shape[1], own.shape[1] - places
-    if n == own.shape[1]: return old # the same
-    before = next((k for k in range(front + 1) if n - k == places or math.isqrt(n - k)**2 == n - k), None) # as few tokens in front as explain the number
-    if before is None: return None
+    places = grid[0] * grid[1]
+    n, front = old.shape[1], own.shape[1] - places
+    if n == own.shape[1]:
+        return old  # the same
+    before = next(
+        (k for k in range(front + 1) if n - k == places or math.isqrt(n - k) ** 2 == n - k), None
+    )  # as few tokens in front as explain the number
+    if before is None:
+        return None
     moved = old[:, before:]
-    if moved.shape[1] != places: moved = resample_abs_pos_embed(moved, grid, num_prefix_tokens=0)
+    if moved.shape[1] != places:
+        moved = resample_abs_pos_embed(moved, grid, num_prefix_tokens=0)
     return torch.cat([old[:, :before], own[:, before:front], moved.to(own.dtype)], 1)
 
 # %% ../../nbs/models/00_checkpoints.ipynb #058838bc
-def _part_of(name, parts): return next((p for p in parts if name == p or name.startswith(p + '.')), None)
+def _part_of(name, parts):
+    return next((p for p in parts if name == p or name.startswith(p + '.')), None)
+
 
 def load_checkpoint(
-    model, # of the CCT family: has `grid`, `in_chans`, `renames`, `additions`, `leaves`
-    path, # see `read_checkpoint`
-    use_ema:bool=True,
-)->pd.DataFrame: # entry, what, file_shape, model_shape; a row for each entry of the model and each unused one of the file
+    model,  # of the CCT family: has `grid`, `in_chans`, `renames`, `additions`, `leaves`
+    path,  # see `read_checkpoint`
+    use_ema: bool = True,
+) -> pd.DataFrame:  # entry, what, file_shape, model_shape; a row for each entry of the model and each unused one of the file
     "Loads what fits and reports all of it; raises `ConfigError`, and changes nothing, if an entry neither fits nor may differ."
     state, own, rows, wrong, new = read_checkpoint(path, use_ema), model.state_dict(), [], [], {}
     names = _names_in_file(own, state, model.renames)
@@ -67,96 +90,189 @@ def load_checkpoint(
         given = state.get(names[name])
         if given is None:
             part = _part_of(name, model.additions)
-            whole = part and not any(names[k] in state for k in own if _part_of(k, [part])) # as a whole, or not at all
-            value, what = None, 'kept' if name in model.fixed or whole and part in model.embedders else 'new' if whole else 'missing'
-        elif name in model.fixed: value, what = None, 'kept' if _same_table(given, mine) else 'learned in the file, fixed in the model'
-        elif given.shape == mine.shape: value, what = given, 'loaded' if names[name] == name else 'renamed'
-        else: value, what = _reshaped(name, given, mine, model)
-        if value is not None: new[name] = value
-        elif what not in ('kept', 'new'): wrong.append(f'{name} is {what}')
+            whole = part and not any(
+                names[k] in state for k in own if _part_of(k, [part])
+            )  # as a whole, or not at all
+            value, what = (
+                None,
+                'kept'
+                if name in model.fixed or whole and part in model.embedders
+                else 'new'
+                if whole
+                else 'missing',
+            )
+        elif name in model.fixed:
+            value, what = (
+                None,
+                'kept' if _same_table(given, mine) else 'learned in the file, fixed in the model',
+            )
+        elif given.shape == mine.shape:
+            value, what = given, 'loaded' if names[name] == name else 'renamed'
+        else:
+            value, what = _reshaped(name, given, mine, model)
+        if value is not None:
+            new[name] = value
+        elif what not in ('kept', 'new'):
+            wrong.append(f'{name} is {what}')
         rows.append((name, what, None if given is None else tuple(given.shape), tuple(mine.shape)))
     for k in state.keys() - set(names.values()):
         rows.append((k, 'left', tuple(state[k].shape), None))
-        if not _part_of(k, model.leaves): wrong.append(f'{k} has no place in the model')
-    if wrong: raise ConfigError(f'does not fit {type(model).__name__}, so nothing was loaded. {len(wrong)} entries differ: {"; ".join(sorted(wrong)[:4])}', file=path,
-                                value=f'{len(state)} entries', remedy='Give a checkpoint of this network, or make the network that the file is of')
+        if not _part_of(k, model.leaves):
+            wrong.append(f'{k} has no place in the model')
+    if wrong:
+        raise ConfigError(
+            f'does not fit {type(model).__name__}, so nothing was loaded. {len(wrong)} entries differ: {"; ".join(sorted(wrong)[:4])}',
+            file=path,
+            value=f'{len(state)} entries',
+            remedy='Give a checkpoint of this network, or make the network that the file is of',
+        )
     model.load_state_dict(new, strict=False)
-    report = pd.DataFrame(rows, columns=['entry', 'what', 'file_shape', 'model_shape']); report.attrs['file'] = str(path)
+    report = pd.DataFrame(rows, columns=['entry', 'what', 'file_shape', 'model_shape'])
+    report.attrs['file'] = str(path)
     return report
 
-def _names_in_file(own, state, renames): # entry of the model → of the file; None if that one is another's there
-    moved = {part: old for part, old in renames.items() if not any(_part_of(k, [part]) for k in state)}
-    name = lambda k: moved[p] + k[len(p):] if (p := _part_of(k, moved)) else None if _part_of(k, moved.values()) else k
+
+def _names_in_file(
+    own, state, renames
+):  # entry of the model → of the file; None if that one is another's there
+    moved = {
+        part: old for part, old in renames.items() if not any(_part_of(k, [part]) for k in state)
+    }
+
+    def name(k):
+        return (
+            moved[p] + k[len(p) :]
+            if (p := _part_of(k, moved))
+            else None
+            if _part_of(k, moved.values())
+            else k
+        )
+
     return {k: name(k) for k in own}
 
 # %% ../../nbs/models/00_checkpoints.ipynb #716a4d93
 def _reshaped(name, given, mine, model):
     "A value of another shape, and what was done to it; None and the reason if nothing can be."
-    if name.endswith('classifier.positional_emb') and given.ndim == 3 and given.shape[2] == mine.shape[2]:
+    if (
+        name.endswith('classifier.positional_emb')
+        and given.ndim == 3
+        and given.shape[2] == mine.shape[2]
+    ):
         fitted = fit_positions(given, mine, model.grid)
-        if fitted is not None: return fitted, 'resized'
-    if name == 'tokenizer.conv_layers.0.0.weight' and given.shape[2:] == mine.shape[2:] and given.shape[0] == mine.shape[0] and given.shape[1] == 3:
+        if fitted is not None:
+            return fitted, 'resized'
+    if (
+        name == 'tokenizer.conv_layers.0.0.weight'
+        and given.shape[2:] == mine.shape[2:]
+        and given.shape[0] == mine.shape[0]
+        and given.shape[1] == 3
+    ):
         return adapt_input_conv(model.in_chans, given), 'adapted'
-    if name in ('classifier.fc.weight', 'classifier.fc.bias') and given.shape[0] != mine.shape[0]: return None, 'new' # other classes
+    if name in ('classifier.fc.weight', 'classifier.fc.bias') and given.shape[0] != mine.shape[0]:
+        return None, 'new'  # other classes
     return None, f'{tuple(mine.shape)}, in the file {tuple(given.shape)}'
+
 
 def _same_table(given, mine):
     "Whether positions of a file are the fixed sines of the model; tables of different length are compared as far as both go."
     n = min(given.shape[1], mine.shape[1])
-    return given.shape[2:] == mine.shape[2:] and torch.allclose(given[:, :n].float(), mine[:, :n].float(), atol=1e-4)
+    return given.shape[2:] == mine.shape[2:] and torch.allclose(
+        given[:, :n].float(), mine[:, :n].float(), atol=1e-4
+    )
 
 # %% ../../nbs/models/00_checkpoints.ipynb #2cbce833
 def loaded_line(
-    report:pd.DataFrame, # of `load_checkpoint`
-)->str:
+    report: pd.DataFrame,  # of `load_checkpoint`
+) -> str:
     "The report in one line: what became of how many entries, and the names of those that were not simply loaded."
-    shown = lambda names: ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '')
+
+    def shown(names):
+        return ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '')
+
     groups = report.groupby('what', sort=False).entry.apply(list)
-    told = [f'{len(names)} {what}' + ('' if what == 'loaded' else f' ({shown(names)})') for what, names in groups.items()]
+    told = [
+        f'{len(names)} {what}' + ('' if what == 'loaded' else f' ({shown(names)})')
+        for what, names in groups.items()
+    ]
     return f'{Path(report.attrs["file"]).name}: {"; ".join(told)}'
 
 # %% ../../nbs/models/00_checkpoints.ipynb #8ad600a1
 def fetch(
-    url:str, # http or https
-    folder=None, # where it is kept, by default PyTorch's
-    sha256:str=None, # 64 hex digits, or their beginning; None: as the file's name says (`name-0123abcd.pth`), if it does
-)->Path:
+    url: str,  # http or https
+    folder=None,  # where it is kept, by default PyTorch's
+    sha256: str = None,  # 64 hex digits, or their beginning; None: as the file's name says (`name-0123abcd.pth`), if it does
+) -> Path:
     "The file behind an address, from the folder if it is there; raises `ConfigError` that says where to put it by hand if it cannot be had."
-    folder = Path(folder or Path(torch.hub.get_dir())/'checkpoints'); path = folder/Path(urlparse(url).path).name
-    in_name = re.search(r'-([0-9a-f]{8,64})\.', path.name); wanted = (sha256 or (in_name[1] if in_name else '')).lower()
-    note = folder/f'{path.name}.sha256'; folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder/f'{path.name}.lock'):
+    folder = Path(folder or Path(torch.hub.get_dir()) / 'checkpoints')
+    path = folder / Path(urlparse(url).path).name
+    in_name = re.search(r'-([0-9a-f]{8,64})\.', path.name)
+    wanted = (sha256 or (in_name[1] if in_name else '')).lower()
+    note = folder / f'{path.name}.sha256'
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f'{path.name}.lock'):
         if not path.exists():
-            part = folder/f'partial-{path.name}'
+            part = folder / f'partial-{path.name}'
             _download(url, part, path)
-            try: _check_hash(part, wanted); read_checkpoint(part)
+            try:
+                _check_hash(part, wanted)
+                read_checkpoint(part)
             except ConfigError as e:
                 part.unlink()
-                raise ConfigError(f'what is at this address is not the checkpoint: {e}', value=url, remedy=_by_hand(path)) from e
+                raise ConfigError(
+                    f'what is at this address is not the checkpoint: {e}',
+                    value=url,
+                    remedy=_by_hand(path),
+                ) from e
             part.rename(path)
         found = _check_hash(path, wanted or (note.read_text().strip() if note.exists() else ''))
-        if not note.exists(): write_text(note, f'{found}\n')
+        if not note.exists():
+            write_text(note, f'{found}\n')
     return path
 
 # %% ../../nbs/models/00_checkpoints.ipynb #30d07c32
-def _by_hand(path): return f'Put the file there by hand: {path}. Or give another address: pretrained_cfg_overlay=dict(url=…), or its folder in the environment variable SVC_CHECKPOINTS. Or start from a file: checkpoint=PATH, on the command line --initial-checkpoint PATH'
+def _by_hand(path):
+    return f'Put the file there by hand: {path}. Or give another address: pretrained_cfg_overlay=dict(url=…), or its folder in the environment variable SVC_CHECKPOINTS. Or start from a file: checkpoint=PATH, on the command line --initial-checkpoint PATH'
 
-def _check_hash(path, wanted)->str: # the hash found
+
+def _check_hash(path, wanted) -> str:  # the hash found
     found = hash_file(path)
-    if not found.startswith(wanted): raise ConfigError(f'has another hash than {wanted}', file=path, value=found, remedy='Delete the file, and it is fetched again')
+    if not found.startswith(wanted):
+        raise ConfigError(
+            f'has another hash than {wanted}',
+            file=path,
+            value=found,
+            remedy='Delete the file, and it is fetched again',
+        )
     return found
+
 
 def _download(url, part, path):
     "Appends to the part what it lacks of the file, if the server still has the same file; else begins again."
     tag, start = part.with_name(f'{part.name}.tag'), part.stat().st_size if part.exists() else 0
-    ask = {'Range': f'bytes={start}-', 'If-Range': tag.read_text()} if start and tag.exists() else {}
+    ask = (
+        {'Range': f'bytes={start}-', 'If-Range': tag.read_text()} if start and tag.exists() else {}
+    )
     try:
-        if urlparse(url).scheme not in ('http', 'https'): raise ValueError('not an http(s) address')
+        if urlparse(url).scheme not in ('http', 'https'):
+            raise ValueError('not an http(s) address')
         with urllib.request.urlopen(urllib.request.Request(url, headers=ask), timeout=60) as r:
-            start = start if r.status == 206 else 0; total = start + int(r.headers.get('Content-Length', 0))
-            if known := r.headers.get('ETag') or r.headers.get('Last-Modified'): write_text(tag, known)
-            with open(part, 'ab' if start else 'wb') as f, tqdm(desc=path.name, initial=start, total=total or None, unit='B', unit_scale=True) as bar:
-                while piece := r.read(1 << 18): f.write(piece); bar.update(len(piece))
-        if total > start and part.stat().st_size != total: raise OSError(f'it ended after {part.stat().st_size} of {total} bytes; the same call goes on from there')
-    except (OSError, ValueError, HTTPException) as e: raise ConfigError(f'cannot be fetched: {e}', value=url, remedy=_by_hand(path)) from e
+            start = start if r.status == 206 else 0
+            total = start + int(r.headers.get('Content-Length', 0))
+            if known := r.headers.get('ETag') or r.headers.get('Last-Modified'):
+                write_text(tag, known)
+            with (
+                open(part, 'ab' if start else 'wb') as f,
+                tqdm(
+                    desc=path.name, initial=start, total=total or None, unit='B', unit_scale=True
+                ) as bar,
+            ):
+                while piece := r.read(1 << 18):
+                    f.write(piece)
+                    bar.update(len(piece))
+        if total > start and part.stat().st_size != total:
+            raise OSError(
+                f'it ended after {part.stat().st_size} of {total} bytes; the same call goes on from there'
+            )
+    except (OSError, ValueError, HTTPException) as e:
+        raise ConfigError(f'cannot be fetched: {e}', value=url, remedy=_by_hand(path)) from e
     tag.unlink(missing_ok=True)

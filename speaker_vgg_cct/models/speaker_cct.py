@@ -11,42 +11,73 @@ import torch
 from timm.models import generate_default_cfgs
 from torch import nn
 
-from .cct import CCT, SIZES, WEIGHTS, Block, Classifier, SequencePool, encoder, parse_name, positional, pretrained_cfg, register
-from .checkpoints import load_checkpoint, read_checkpoint
 from ..core import ConfigError, choose
+from speaker_vgg_cct.models.cct import (
+    CCT,
+    SIZES,
+    WEIGHTS,
+    Block,
+    Classifier,
+    SequencePool,
+    encoder,
+    parse_name,
+    positional,
+    pretrained_cfg,
+    register,
+)
+from .checkpoints import load_checkpoint, read_checkpoint
 
 # %% ../../nbs/models/20_speaker_cct.ipynb #5347cafa
 class EndToEnd(Classifier):
     "The speaker vector is the first token of the sequence, others follow, then the picture's; all are pooled."
+
     pool, renames = 'attention_pool_cct', {'attention_pool_cct': 'attention_pool'}
 
-    def __init__(self, tokens, num_classes, size, positional_embedding='learnable', others=0, **rates): # others: tokens besides the speaker's and the picture's
+    def __init__(
+        self, tokens, num_classes, size, positional_embedding='learnable', others=0, **rates
+    ):  # others: tokens besides the speaker's and the picture's
         super().__init__(tokens, num_classes, size, positional_embedding, 1 + others, **rates)
 
-    def forward(self, x, speaker, *others): return super().forward(torch.cat([torch.stack([speaker, *reversed(others)], 1), x], 1))
+    def forward(self, x, speaker, *others):
+        return super().forward(torch.cat([torch.stack([speaker, *reversed(others)], 1), x], 1))
+
 
 class SpeakerToken(EndToEnd):
     "The same, but the representation is what has become of the speaker's token."
+
     pool, renames, leaves = None, {}, ('attention_pool',)
 
 # %% ../../nbs/models/20_speaker_cct.ipynb #fddb67e9
 FUSIONS = ('no_pooling', 'pooling', 'concatenation')
 
+
 class SecondLevel(nn.Module):
     "A CCT whose pooled output and the speaker vector go through one more block as two tokens, with others if there are."
-    renames = {'attention_pool_cct': 'attention_pool', 'norm_cct': 'norm'}
-    additions, leaves = ('norm', 'project_to_scnd_blk_dim', 'positional_emb_scnd_blcks', 'blocks_scnd_level', 'attention_pool_speaker_emotion', 'norm_after_blocks'), ()
 
-    def __init__(self,
-        tokens:int, # of the picture
-        num_classes:int,
-        size, # layers, heads, MLP ratio, width
-        positional_embedding:str='learnable', # one of `POSITIONS`, of the picture's tokens
-        second_positional_embedding:str='learnable', # one of `POSITIONS`, of the emotion and the speaker token
-        fusion:str='no_pooling', # one of `FUSIONS`
-        project_emotion_emb:bool=False, # a linear layer for the emotion token, between the levels
-        others:int=0, # tokens of the second level besides emotion and speaker
-        **rates, # of `encoder`, for the first level; the second level drops nothing
+    renames = {'attention_pool_cct': 'attention_pool', 'norm_cct': 'norm'}
+    additions, leaves = (
+        (
+            'norm',
+            'project_to_scnd_blk_dim',
+            'positional_emb_scnd_blcks',
+            'blocks_scnd_level',
+            'attention_pool_speaker_emotion',
+            'norm_after_blocks',
+        ),
+        (),
+    )
+
+    def __init__(
+        self,
+        tokens: int,  # of the picture
+        num_classes: int,
+        size,  # layers, heads, MLP ratio, width
+        positional_embedding: str = 'learnable',  # one of `POSITIONS`, of the picture's tokens
+        second_positional_embedding: str = 'learnable',  # one of `POSITIONS`, of the emotion and the speaker token
+        fusion: str = 'no_pooling',  # one of `FUSIONS`
+        project_emotion_emb: bool = False,  # a linear layer for the emotion token, between the levels
+        others: int = 0,  # tokens of the second level besides emotion and speaker
+        **rates,  # of `encoder`, for the first level; the second level drops nothing
     ):
         super().__init__()
         self.fusion, width = choose(fusion, FUSIONS, 'fusion'), size.width
@@ -54,84 +85,167 @@ class SecondLevel(nn.Module):
         self.positional_emb_scnd_blcks = positional(second_positional_embedding, 2 + others, width)
         self.attention_pool_cct = SequencePool(width)
         self.blocks = encoder(size, **rates)
-        if project_emotion_emb: self.project_to_scnd_blk_dim = nn.Linear(width, width)
-        self.norm_cct, self.norm = nn.LayerNorm(width), nn.LayerNorm(width) # `norm` takes no part
+        if project_emotion_emb:
+            self.project_to_scnd_blk_dim = nn.Linear(width, width)
+        self.norm_cct, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)  # `norm` takes no part
         self.blocks_scnd_level = nn.Sequential(Block(width, heads=1, ratio=3))
-        if fusion == 'pooling': self.attention_pool_speaker_emotion = SequencePool(2 + others) # takes no part
-        out = 2*width if fusion == 'concatenation' else width
+        if fusion == 'pooling':
+            self.attention_pool_speaker_emotion = SequencePool(2 + others)  # takes no part
+        out = 2 * width if fusion == 'concatenation' else width
         self.norm_after_blocks = nn.LayerNorm(out)
         self.fc = nn.Linear(out, num_classes)
 
     def forward(self, x, speaker, *others):
         emotion = self.attention_pool_cct(self.norm_cct(self.blocks(x + self.positional_emb)))
-        if hasattr(self, 'project_to_scnd_blk_dim'): emotion = self.project_to_scnd_blk_dim(emotion)
-        x = self.blocks_scnd_level(torch.stack([emotion, speaker, *others], 1) + self.positional_emb_scnd_blcks)
-        x = x[:, :2].flatten(1) if self.fusion == 'concatenation' else self.attention_pool_cct(x) if self.fusion == 'pooling' else x[:, 0]
+        if hasattr(self, 'project_to_scnd_blk_dim'):
+            emotion = self.project_to_scnd_blk_dim(emotion)
+        x = self.blocks_scnd_level(
+            torch.stack([emotion, speaker, *others], 1) + self.positional_emb_scnd_blcks
+        )
+        x = (
+            x[:, :2].flatten(1)
+            if self.fusion == 'concatenation'
+            else self.attention_pool_cct(x)
+            if self.fusion == 'pooling'
+            else x[:, 0]
+        )
         return self.norm_after_blocks(x)
 
 # %% ../../nbs/models/20_speaker_cct.ipynb #ec022103
 class SpeakerCCT(CCT):
     "Pictures [B, in_chans, H, W] and speaker vectors [B, speaker_dim] → logits [B, num_classes] (Arezzo and Berretti 2022)."
+
     takes_speaker = True
-    def __init__(self, *args,
-        speaker_dim:int=None, # of what the network hears; None: the model's width. Others are brought to it by a linear layer, which the published model does not have
-        late_fusion:bool=False, # after that the vectors hold another classifier's logits
-        gender_embedder=None, corpus_embedder=None, # networks that see the picture too, or checkpoints of such: see `embedder`
-        freeze_embedders:bool=False, # keep them as they are in training
-        **kwargs, # of `CCT`, and what the classifier takes besides
+
+    def __init__(
+        self,
+        *args,
+        speaker_dim: int = None,  # of what the network hears; None: the model's width. Others are brought to it by a linear layer, which the published model does not have
+        late_fusion: bool = False,  # after that the vectors hold another classifier's logits
+        gender_embedder=None,
+        corpus_embedder=None,  # networks that see the picture too, or checkpoints of such: see `embedder`
+        freeze_embedders: bool = False,  # keep them as they are in training
+        **kwargs,  # of `CCT`, and what the classifier takes besides
     ):
-        given = {k: e for k, e in dict(gender_embedder=gender_embedder, corpus_embedder=corpus_embedder).items() if e is not None}
+        given = {
+            k: e
+            for k, e in dict(
+                gender_embedder=gender_embedder, corpus_embedder=corpus_embedder
+            ).items()
+            if e is not None
+        }
         super().__init__(*args, others=len(given), **kwargs)
-        self.heard, self.late_fusion, self.freeze_embedders = speaker_dim or self.num_features, late_fusion, freeze_embedders
-        self.speaker_dim = self.heard + self.num_classes*late_fusion # of the vectors that it is called with
-        if self.heard != self.num_features: self.speaker_proj = nn.Linear(self.heard, self.num_features); self.additions.append('speaker_proj')
-        for name, e in given.items(): setattr(self.classifier, name, embedder(e, self)) # after the weights were drawn: theirs stay
-        self.embedders = [f'classifier.{name}' for name in given]; self.additions += self.embedders
-        if freeze_embedders: [self.get_submodule(e).requires_grad_(False).eval() for e in self.embedders]
+        self.heard, self.late_fusion, self.freeze_embedders = (
+            speaker_dim or self.num_features,
+            late_fusion,
+            freeze_embedders,
+        )
+        self.speaker_dim = (
+            self.heard + self.num_classes * late_fusion
+        )  # of the vectors that it is called with
+        if self.heard != self.num_features:
+            self.speaker_proj = nn.Linear(self.heard, self.num_features)
+            self.additions.append('speaker_proj')
+        for name, e in given.items():
+            setattr(
+                self.classifier, name, embedder(e, self)
+            )  # after the weights were drawn: theirs stay
+        self.embedders = [f'classifier.{name}' for name in given]
+        self.additions += self.embedders
+        if freeze_embedders:
+            [self.get_submodule(e).requires_grad_(False).eval() for e in self.embedders]
 
     def train(self, mode=True):
         super().train(mode)
-        if self.freeze_embedders: [self.get_submodule(e).eval() for e in self.embedders] # no chance in what is frozen
+        if self.freeze_embedders:
+            [self.get_submodule(e).eval() for e in self.embedders]  # no chance in what is frozen
         return self
 
-    def forward_features(self, picture, speaker=None): # [B, width], or twice that for `concatenation`
+    def forward_features(
+        self, picture, speaker=None
+    ):  # [B, width], or twice that for `concatenation`
         "What `fc` reads; raises `ConfigError` if the speaker vectors are missing or of another shape."
         x, shape = self.tokens(picture), None if speaker is None else tuple(speaker.shape)
         if shape != (len(x), self.speaker_dim):
-            raise ConfigError('the model takes a speaker vector with each picture: [B, speaker_dim]', value=shape,
-                              remedy=f'Call model(picture, speaker) with vectors [{len(x)}, {self.speaker_dim}]')
-        speaker = speaker[:, :self.heard]
-        if hasattr(self, 'speaker_proj'): speaker = self.speaker_proj(speaker)
-        return self.classifier(x, speaker, *[self.get_submodule(e).forward_features(picture) for e in self.embedders])
+            raise ConfigError(
+                'the model takes a speaker vector with each picture: [B, speaker_dim]',
+                value=shape,
+                remedy=f'Call model(picture, speaker) with vectors [{len(x)}, {self.speaker_dim}]',
+            )
+        speaker = speaker[:, : self.heard]
+        if hasattr(self, 'speaker_proj'):
+            speaker = self.speaker_proj(speaker)
+        return self.classifier(
+            x, speaker, *[self.get_submodule(e).forward_features(picture) for e in self.embedders]
+        )
 
     def forward(self, picture, speaker=None):
         logits = super().forward(picture, speaker)
-        if self.training or not self.late_fusion: return logits
-        return (logits.log_softmax(1) + speaker[:, self.heard:].log_softmax(1))/2
+        if self.training or not self.late_fusion:
+            return logits
+        return (logits.log_softmax(1) + speaker[:, self.heard :].log_softmax(1)) / 2
 
-class SpeakerVGGCCT(SpeakerCCT): "The speaker joins at a second level."; classifier_type = SecondLevel
-class SpeakerVGGCCTEndToEnd(SpeakerCCT): "The speaker joins the sequence."; classifier_type = EndToEnd
-class SpeakerVGGCCTSpeakerToken(SpeakerCCT): "The speaker joins the sequence, and its token is read."; classifier_type = SpeakerToken
+
+class SpeakerVGGCCT(SpeakerCCT):
+    "The speaker joins at a second level."
+
+    classifier_type = SecondLevel
+
+
+class SpeakerVGGCCTEndToEnd(SpeakerCCT):
+    "The speaker joins the sequence."
+
+    classifier_type = EndToEnd
+
+
+class SpeakerVGGCCTSpeakerToken(SpeakerCCT):
+    "The speaker joins the sequence, and its token is read."
+
+    classifier_type = SpeakerToken
 
 # %% ../../nbs/models/20_speaker_cct.ipynb #0ba710bb
 def embedder(
-    given, # a module with `num_features` and `forward_features(picture)`, or a checkpoint of the plain CCT of the model's size
-    model:CCT, # that it is for
-)->nn.Module:
+    given,  # a module with `num_features` and `forward_features(picture)`, or a checkpoint of the plain CCT of the model's size
+    model: CCT,  # that it is for
+) -> nn.Module:
     "A network whose representation is a token of the model; raises `ConfigError` if its width differs."
     if not isinstance(given, nn.Module):
         state, file, t = read_checkpoint(given), given, model.tokenizer.conv_layers
-        if 'classifier.fc.weight' not in state: raise ConfigError('is no checkpoint of a CCT', file=file)
+        if 'classifier.fc.weight' not in state:
+            raise ConfigError('is no checkpoint of a CCT', file=file)
         size = next(n for n, s in SIZES.items() if s == model.size)
-        given = CCT(size, t[0][0].kernel_size[0], len(t), model.img_size, model.in_chans, len(state['classifier.fc.weight']))
+        given = CCT(
+            size,
+            t[0][0].kernel_size[0],
+            len(t),
+            model.img_size,
+            model.in_chans,
+            len(state['classifier.fc.weight']),
+        )
         given.loaded = load_checkpoint(given, file)
-    if given.num_features != model.num_features: raise ConfigError('an embedder has another width than the model', value=given.num_features, remedy=f'It must be {model.num_features}')
+    if given.num_features != model.num_features:
+        raise ConfigError(
+            'an embedder has another width than the model',
+            value=given.num_features,
+            remedy=f'It must be {model.num_features}',
+        )
     return given
 
 # %% ../../nbs/models/20_speaker_cct.ipynb #fd70f083
-SPEAKER_CCTS = {f'{prefix}_{size}': (model, size)
-                for prefix, model in {'speaker_vgg_cct': SpeakerVGGCCT, 'speaker_vgg_cct_end_to_end': SpeakerVGGCCTEndToEnd,
-                                      'speaker_vgg_cct_end_to_end_speaker_token': SpeakerVGGCCTSpeakerToken}.items()
-                for size in ('14_7x2_224', '4_7x2_112', '2_7x2_112')} # name → class, and what follows `cct_` in a CCT's name
-default_cfgs = generate_default_cfgs({name: pretrained_cfg(parse_name(f'cct_{size}')['img_size'], 4, WEIGHTS.get(f'cct_{size}')) for name, (_, size) in SPEAKER_CCTS.items()})
-for name, (model, size) in SPEAKER_CCTS.items(): register(name, model, __name__, **parse_name(f'cct_{size}'))
+SPEAKER_CCTS = {
+    f'{prefix}_{size}': (model, size)
+    for prefix, model in {
+        'speaker_vgg_cct': SpeakerVGGCCT,
+        'speaker_vgg_cct_end_to_end': SpeakerVGGCCTEndToEnd,
+        'speaker_vgg_cct_end_to_end_speaker_token': SpeakerVGGCCTSpeakerToken,
+    }.items()
+    for size in ('14_7x2_224', '4_7x2_112', '2_7x2_112')
+}  # name → class, and what follows `cct_` in a CCT's name
+default_cfgs = generate_default_cfgs(
+    {
+        name: pretrained_cfg(parse_name(f'cct_{size}')['img_size'], 4, WEIGHTS.get(f'cct_{size}'))
+        for name, (_, size) in SPEAKER_CCTS.items()
+    }
+)
+for name, (model, size) in SPEAKER_CCTS.items():
+    register(name, model, __name__, **parse_name(f'cct_{size}'))

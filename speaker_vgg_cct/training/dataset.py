@@ -9,327 +9,518 @@ __all__ = ['SAMPLING', 'CONTROLS', 'INTERPOLATIONS', 'files_at_once', 'Store', '
            'prepare', 'seeded', 'Altered', 'colour_table', 'to_input']
 
 # %% ../../nbs/training/00_dataset.ipynb #b29c6c46
-import json, math, random
+import json
+import math
+import random
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np, pandas as pd, torch
+import numpy as np
+import pandas as pd
+import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, WeightedRandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    SequentialSampler,
+    WeightedRandomSampler,
+)
 from tqdm import tqdm
 
-from ..encoders.normalization import DEVIATIONS, deviation as speaker_deviation, known_by, training_habit
-from ..data.audio import SAMPLE_RATE, load_audio, samples_hash, to_mono
-from ..features.augment import augmented_log_mel
 from ..config import IMAGENET
-from ..core import AudioError, StoreError, atomic, choose, digest, in_parallel, make_rng, write_json
-from ..encoders.speaker import encoder_id, encoder_parts, fit_late_fusion, fit_speaker_pca, get_encoder
-from ..features.spectrogram import PictureParams, colour, log_mel, picture, trim_silence
+from speaker_vgg_cct.core import (
+    AudioError,
+    StoreError,
+    atomic,
+    choose,
+    digest,
+    in_parallel,
+    make_rng,
+    write_json,
+)
+from ..data.audio import SAMPLE_RATE, load_audio, samples_hash, to_mono
 from ..data.waveform import WAVEFORM, prepare_waveform
+from speaker_vgg_cct.encoders.normalization import (
+    DEVIATIONS,
+    known_by,
+    training_habit,
+)
+from speaker_vgg_cct.encoders.normalization import (
+    deviation as speaker_deviation,
+)
+from speaker_vgg_cct.encoders.speaker import (
+    encoder_id,
+    encoder_parts,
+    fit_late_fusion,
+    fit_speaker_pca,
+    get_encoder,
+)
+from ..features.augment import augmented_log_mel
+from speaker_vgg_cct.features.spectrogram import (
+    PictureParams,
+    colour,
+    log_mel,
+    picture,
+    trim_silence,
+)
 
 # %% ../../nbs/training/00_dataset.ipynb #10686019
 @lru_cache(maxsize=1)
-def files_at_once()->int:
+def files_at_once() -> int:
     "How many files a store may hold open: half of what the system grants this process, which is asked for 2¹⁶."
-    try: import resource
-    except ImportError: return 256 # Windows
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE); most = 2**16 if hard == resource.RLIM_INFINITY else min(hard, 2**16)
+    try:
+        import resource
+    except ImportError:
+        return 256  # Windows
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 2**16 if hard == resource.RLIM_INFINITY else min(hard, 2**16)
     if soft != resource.RLIM_INFINITY and soft < most:
-        try: resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard)); soft = most
-        except (ValueError, OSError): pass # it does not
-    return most//2 if soft == resource.RLIM_INFINITY else soft//2
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            soft = most
+        except (ValueError, OSError):
+            pass  # it does not
+    return most // 2 if soft == resource.RLIM_INFINITY else soft // 2
+
 
 class Store:
     "Equal-sized arrays by key, in a folder of memory-mapped shards."
-    def __init__(self,
-        root, # the folder above
-        name:str, # what is stored, such as `pictures`
-        params:dict, # plain values that the arrays depend on
+
+    def __init__(
+        self,
+        root,  # the folder above
+        name: str,  # what is stored, such as `pictures`
+        params: dict,  # plain values that the arrays depend on
     ):
-        params = params | {'waveform': WAVEFORM} # arrays of other rules are other arrays
-        self.folder = Path(root)/f'{name}-{digest(params)}'
+        params = params | {'waveform': WAVEFORM}  # arrays of other rules are other arrays
+        self.folder = Path(root) / f'{name}-{digest(params)}'
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder/'params.json').exists(): write_json(self.folder/'params.json', params)
+        if not (self.folder / 'params.json').exists():
+            write_json(self.folder / 'params.json', params)
         self.shards, self.place, self._maps = set(), {}, {}
         self.refresh()
 
     def refresh(self):
         "Reads which keys are there; called when another process may have written."
         for f in sorted(self.folder.glob('shard-*.json')):
-            if f.stem not in self.shards: self._know(f.stem, json.loads(f.read_text()))
+            if f.stem not in self.shards:
+                self._know(f.stem, json.loads(f.read_text()))
 
     def _know(self, shard, keys):
         self.shards.add(shard)
-        for row, key in enumerate(keys): self.place.setdefault(key, (shard, row))
+        for row, key in enumerate(keys):
+            self.place.setdefault(key, (shard, row))
 
-    def __len__(self): return len(self.place)
-    def __contains__(self, key): return key in self.place
-    def missing(self, keys): "The keys that are not stored, each once, in order."; return [k for k in dict.fromkeys(keys) if k not in self.place]
+    def __len__(self):
+        return len(self.place)
+
+    def __contains__(self, key):
+        return key in self.place
+
+    def missing(self, keys):
+        "The keys that are not stored, each once, in order."
+        return [k for k in dict.fromkeys(keys) if k not in self.place]
 
     def add(self, keys, arrays):
         "Writes a shard: the arrays, then, to make it exist, their keys."
         name = f'shard-{digest(list(keys))}'
-        with atomic(self.folder/f'{name}.npy') as tmp: np.save(tmp, np.stack(arrays))
-        write_json(self.folder/f'{name}.json', list(keys)); self._know(name, keys)
+        with atomic(self.folder / f'{name}.npy') as tmp:
+            np.save(tmp, np.stack(arrays))
+        write_json(self.folder / f'{name}.json', list(keys))
+        self._know(name, keys)
 
     def _map(self, shard):
         if shard not in self._maps:
-            if len(self._maps) >= files_at_once(): self._maps.pop(next(iter(self._maps))) # the oldest
-            f = self.folder/f'{shard}.npy'
-            try: self._maps[shard] = np.load(f, mmap_mode='r', allow_pickle=False)
-            except (OSError, ValueError, EOFError) as e: raise StoreError(f'is damaged: {e}', file=f, remedy=f'Delete {f.with_suffix(".json").name} beside it: it is computed again') from None
+            if len(self._maps) >= files_at_once():
+                self._maps.pop(next(iter(self._maps)))  # the oldest
+            f = self.folder / f'{shard}.npy'
+            try:
+                self._maps[shard] = np.load(f, mmap_mode='r', allow_pickle=False)
+            except (OSError, ValueError, EOFError) as e:
+                raise StoreError(
+                    f'is damaged: {e}',
+                    file=f,
+                    remedy=f'Delete {f.with_suffix(".json").name} beside it: it is computed again',
+                ) from None
         return self._maps[shard]
 
     def __getitem__(self, keys):
         "The arrays of a list of keys, stacked; raises `StoreError` for a key that is not stored."
-        try: places = [self.place[k] for k in keys]
-        except KeyError as e: raise StoreError('has no array of this key', file=self.folder, value=e.args[0], remedy='Compute the features of this clip first') from None
+        try:
+            places = [self.place[k] for k in keys]
+        except KeyError as e:
+            raise StoreError(
+                'has no array of this key',
+                file=self.folder,
+                value=e.args[0],
+                remedy='Compute the features of this clip first',
+            ) from None
         return np.stack([self._map(s)[r] for s, r in places])
 
 # %% ../../nbs/training/00_dataset.ipynb #650022ab
 @dataclass(frozen=True)
 class Each:
     "A function of one item as one of a list: a bad clip's `AudioError` stands in its place."
+
     function: callable
+
     def __call__(self, items):
         def one(item):
-            try: return self.function(item)
-            except AudioError as e: return e
+            try:
+                return self.function(item)
+            except AudioError as e:
+                return e
+
         return [one(i) for i in items]
 
+
 def fill(
-    store:Store,
-    items:dict, # key → whatever `compute` takes
-    compute, # list of items → list of arrays of one shape, an `AudioError` in place of a bad clip's. It is sent to other processes
-    jobs:int=-1, # processes, -1: one a core
-    shard:int=128, # arrays in a shard
-    what:str='features', # for the progress bar
-)->Store:
+    store: Store,
+    items: dict,  # key → whatever `compute` takes
+    compute,  # list of items → list of arrays of one shape, an `AudioError` in place of a bad clip's. It is sent to other processes
+    jobs: int = -1,  # processes, -1: one a core
+    shard: int = 128,  # arrays in a shard
+    what: str = 'features',  # for the progress bar
+) -> Store:
     "Computes what the store lacks; raises one `AudioError` that lists every clip that failed."
     todo, bad = store.missing(items), []
-    parts = [todo[i:i+shard] for i in range(0, len(todo), shard)]
-    work = in_parallel(compute, ([items[k] for k in p] for p in parts), jobs if len(todo) > 32 else 1)
+    parts = [todo[i : i + shard] for i in range(0, len(todo), shard)]
+    work = in_parallel(
+        compute, ([items[k] for k in p] for p in parts), jobs if len(todo) > 32 else 1
+    )
     with tqdm(total=len(todo), desc=what, unit='clip', disable=not todo) as bar:
         for keys, arrays in zip(parts, work):
             good = [(k, a) for k, a in zip(keys, arrays) if not isinstance(a, AudioError)]
             bad += [a for a in arrays if isinstance(a, AudioError)]
-            if good: store.add(*zip(*good))
+            if good:
+                store.add(*zip(*good))
             bar.update(len(keys))
-    if bad: raise AudioError(f'{len(bad)} clip(s) could not be used:\n' + '\n'.join(map(str, bad)) + '\n', remedy='Mend them or take them out of the manifest')
+    if bad:
+        raise AudioError(
+            f'{len(bad)} clip(s) could not be used:\n' + '\n'.join(map(str, bad)) + '\n',
+            remedy='Mend them or take them out of the manifest',
+        )
     return store
 
 # %% ../../nbs/training/00_dataset.ipynb #e56e22f1
 def checked_samples(
-    row:dict, # of a manifest: `path`, `sha256`
-)->np.ndarray: # float32 [samples]
+    row: dict,  # of a manifest: `path`, `sha256`
+) -> np.ndarray:  # float32 [samples]
     "The samples that the manifest describes, prepared; raises `AudioError` if the file holds others by now."
     y = load_audio(row['path'])
-    if samples_hash(y) != row['sha256']: raise AudioError('is not the file that the manifest describes', file=row['path'], remedy='Make the manifest again')
+    if samples_hash(y) != row['sha256']:
+        raise AudioError(
+            'is not the file that the manifest describes',
+            file=row['path'],
+            remedy='Make the manifest again',
+        )
     return prepare_waveform(y, row['path'])
 
-@lru_cache(maxsize=1) # a clip and its augmented copies come one after the other
-def _trimmed(path, sha256, trim_db): return trim_silence(checked_samples(dict(path=path, sha256=sha256)), trim_db)
+
+@lru_cache(maxsize=1)  # a clip and its augmented copies come one after the other
+def _trimmed(path, sha256, trim_db):
+    return trim_silence(checked_samples(dict(path=path, sha256=sha256)), trim_db)
+
 
 @lru_cache(maxsize=1)
-def _log_mel(path, sha256, trim_db, window): db = log_mel(_trimmed(path, sha256, trim_db), window); db.flags.writeable = False; return db # several share it
+def _log_mel(path, sha256, trim_db, window):
+    db = log_mel(_trimmed(path, sha256, trim_db), window)
+    db.flags.writeable = False
+    return db  # several share it
+
 
 @dataclass(frozen=True)
 class ClipPicture:
     "Row of a split and manifest → picture; what `fill` sends to its processes."
+
     params: PictureParams
     seed: int = 0
+
     def __call__(self, row):
-        p = self.params; file = row['path'], row['sha256'], p.trim_db; db = _log_mel(*file, p.window)
-        if row['augmentation']: db = augmented_log_mel(_trimmed(*file), row['augmentation'], seed=self.seed, clip=row['clip'], copy=row['copy'], window=p.window, db=db)
+        p = self.params
+        file = row['path'], row['sha256'], p.trim_db
+        db = _log_mel(*file, p.window)
+        if row['augmentation']:
+            db = augmented_log_mel(
+                _trimmed(*file),
+                row['augmentation'],
+                seed=self.seed,
+                clip=row['clip'],
+                copy=row['copy'],
+                window=p.window,
+                db=db,
+            )
         return picture(db, p.layout, p.cmap, p.size, p.seconds, p.jpeg)
+
 
 @dataclass(frozen=True)
 class ClipVoices:
     "Rows of a manifest → speaker embeddings, all in one go."
+
     encoder: str = 'resemblyzer'
-    weights: str = None # the encoder's file, if it takes one
-    speed: float = 1. # how many times as fast they are heard
+    weights: str = None  # the encoder's file, if it takes one
+    speed: float = 1.0  # how many times as fast they are heard
+
     def __call__(self, rows):
-        clips = Each(lambda row: to_mono(checked_samples(row), SAMPLE_RATE*self.speed))(rows)
+        clips = Each(lambda row: to_mono(checked_samples(row), SAMPLE_RATE * self.speed))(rows)
         heard = [y for y in clips if not isinstance(y, AudioError)]
         vectors = iter(get_encoder(self.encoder, self.weights).embed(heard) if heard else ())
         return [y if isinstance(y, AudioError) else next(vectors) for y in clips]
 
 # %% ../../nbs/training/00_dataset.ipynb #710bc793
 def picture_keys(
-    rows:pd.DataFrame, # with `sha256`, `clip`, `augmentation`, `copy`
-    seed:int=0, # of the augmentations
-)->list:
+    rows: pd.DataFrame,  # with `sha256`, `clip`, `augmentation`, `copy`
+    seed: int = 0,  # of the augmentations
+) -> list:
     "The store's key of each row: the samples, and for a copy all that its augmentation depends on."
-    return [r.sha256 if not r.augmentation else digest(r.sha256, r.clip, r.augmentation, r.copy, seed) for r in rows.itertuples()]
+    return [
+        r.sha256 if not r.augmentation else digest(r.sha256, r.clip, r.augmentation, r.copy, seed)
+        for r in rows.itertuples()
+    ]
+
 
 def store_pictures(
-    rows:pd.DataFrame, # of a manifest, or of a split joined with it: `clip`, `path`, `sha256` (`augmentation`, `copy`)
-    params:PictureParams,
-    root, # folder of the stores
-    seed:int=0, # of the augmentations
-    jobs:int=-1,
-)->Store: # arrays uint8 [H, W] or, with JPEG, [H, W, 3]
+    rows: pd.DataFrame,  # of a manifest, or of a split joined with it: `clip`, `path`, `sha256` (`augmentation`, `copy`)
+    params: PictureParams,
+    root,  # folder of the stores
+    seed: int = 0,  # of the augmentations
+    jobs: int = -1,
+) -> Store:  # arrays uint8 [H, W] or, with JPEG, [H, W, 3]
     "Computes and keeps the pictures of all rows."
-    if 'augmentation' not in rows: rows = rows.assign(augmentation='', copy=0)
-    if not params.jpeg: params = replace(params, cmap=None)
+    if 'augmentation' not in rows:
+        rows = rows.assign(augmentation='', copy=0)
+    if not params.jpeg:
+        params = replace(params, cmap=None)
     store = Store(root, 'pictures', {'hash': params.hash, **asdict(params)})
-    rows = rows.sort_values(['sha256', 'clip'], kind='stable') # so that a clip is read and trimmed once for all its pictures
+    rows = rows.sort_values(
+        ['sha256', 'clip'], kind='stable'
+    )  # so that a clip is read and trimmed once for all its pictures
     records = rows[['clip', 'path', 'sha256', 'augmentation', 'copy']].to_dict('records')
-    return fill(store, dict(zip(picture_keys(rows, seed), records)), Each(ClipPicture(params, seed)), jobs, what='pictures')
+    return fill(
+        store,
+        dict(zip(picture_keys(rows, seed), records)),
+        Each(ClipPicture(params, seed)),
+        jobs,
+        what='pictures',
+    )
+
 
 def store_each(
-    rows:pd.DataFrame, # of a manifest: `clip`, `path`, `sha256`
-    root, # folder of the stores
-    name:str, # of the store
-    params:dict, # that the arrays depend on
-    compute, # as in `fill`: a list of dicts with `clip`, `path`, `sha256` → a list of arrays
-    jobs:int=-1,
-    what:str=None, # for the progress bar; None: the name
-)->Store: # key: the hash of the samples
+    rows: pd.DataFrame,  # of a manifest: `clip`, `path`, `sha256`
+    root,  # folder of the stores
+    name: str,  # of the store
+    params: dict,  # that the arrays depend on
+    compute,  # as in `fill`: a list of dicts with `clip`, `path`, `sha256` → a list of arrays
+    jobs: int = -1,
+    what: str = None,  # for the progress bar; None: the name
+) -> Store:  # key: the hash of the samples
     "Computes and keeps what depends on a clip's samples alone."
-    return fill(Store(root, name, params), dict(zip(rows.sha256, rows[['clip', 'path', 'sha256']].to_dict('records'))), compute, jobs, what=what or name)
+    return fill(
+        Store(root, name, params),
+        dict(zip(rows.sha256, rows[['clip', 'path', 'sha256']].to_dict('records'))),
+        compute,
+        jobs,
+        what=what or name,
+    )
+
 
 def store_voices(
-    rows:pd.DataFrame, # of a manifest: `clip`, `path`, `sha256`
-    root, # folder of the stores
-    encoder:str='resemblyzer', # one of `speaker.ENCODERS`
-    weights=None, # the encoder's file, if it takes one
-    jobs:int=-1,
-    speed:float=1., # how many times as fast the clips are heard
-)->Store: # arrays float32 [dim], key: the hash of the samples
+    rows: pd.DataFrame,  # of a manifest: `clip`, `path`, `sha256`
+    root,  # folder of the stores
+    encoder: str = 'resemblyzer',  # one of `speaker.ENCODERS`
+    weights=None,  # the encoder's file, if it takes one
+    jobs: int = -1,
+    speed: float = 1.0,  # how many times as fast the clips are heard
+) -> Store:  # arrays float32 [dim], key: the hash of the samples
     "Computes and keeps the speaker embeddings of all rows; those of other weights are other embeddings."
     params = encoder_id(encoder, weights) | ({'speed': speed} if speed != 1 else {})
-    return store_each(rows, root, 'voices', params, ClipVoices(encoder, weights, speed), jobs, 'speaker embeddings')
+    return store_each(
+        rows,
+        root,
+        'voices',
+        params,
+        ClipVoices(encoder, weights, speed),
+        jobs,
+        'speaker embeddings',
+    )
 
 # %% ../../nbs/training/00_dataset.ipynb #3fa9e814
 def voice_vectors(
-    rows:pd.DataFrame, # of a manifest: `path`, `sha256`
-    root, # folder of the stores
-    encoder:str='resemblyzer', # of `speaker.ENCODERS`, or several joined by `+`
-    weights=None, # the file of the encoder that takes one
-    jobs:int=-1,
-    speed:float=1., # how many times as fast the clips are heard
-)->tuple: # float32 [rows, dim], and how many columns each encoder has
+    rows: pd.DataFrame,  # of a manifest: `path`, `sha256`
+    root,  # folder of the stores
+    encoder: str = 'resemblyzer',  # of `speaker.ENCODERS`, or several joined by `+`
+    weights=None,  # the file of the encoder that takes one
+    jobs: int = -1,
+    speed: float = 1.0,  # how many times as fast the clips are heard
+) -> tuple:  # float32 [rows, dim], and how many columns each encoder has
     "The vectors of all rows, of several encoders side by side; computes what the stores lack."
-    found = [store_voices(rows, root, *part, jobs, speed)[rows.sha256] for part in encoder_parts(encoder, weights)]
+    found = [
+        store_voices(rows, root, *part, jobs, speed)[rows.sha256]
+        for part in encoder_parts(encoder, weights)
+    ]
     return np.hstack(found), tuple(x.shape[1] for x in found)
 
 # %% ../../nbs/training/00_dataset.ipynb #b064e622
 @dataclass
 class ClipData(Dataset):
     "One part of a split: rows, pictures by key, speaker vectors, class indices. Indexed by a list of rows."
-    rows: pd.DataFrame # the split's rows, joined with the manifest
-    pictures: Store
-    keys: list # the picture of each row
-    speaker: np.ndarray # float32 [rows, width]
-    labels: np.ndarray # int64 [rows]
 
-    def __len__(self): return len(self.rows)
-    def __getitem__(self, rows): # → uint8 [n, H, W(, 3)], float32 [n, width], int64 [n]
-        return tuple(map(torch.from_numpy, (self.pictures[[self.keys[i] for i in rows]], self.speaker[rows], self.labels[rows])))
+    rows: pd.DataFrame  # the split's rows, joined with the manifest
+    pictures: Store
+    keys: list  # the picture of each row
+    speaker: np.ndarray  # float32 [rows, width]
+    labels: np.ndarray  # int64 [rows]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, rows):  # → uint8 [n, H, W(, 3)], float32 [n, width], int64 [n]
+        return tuple(
+            map(
+                torch.from_numpy,
+                (
+                    self.pictures[[self.keys[i] for i in rows]],
+                    self.speaker[rows],
+                    self.labels[rows],
+                ),
+            )
+        )
+
 
 SAMPLING = ('clips', 'classes', 'corpora')
 
+
 def sampling_weights(
-    rows:pd.DataFrame, # `label`, `corpus`
-    sampling:str, # `classes`: each class equally often; `corpora`: each corpus equally often, and in it each of its classes
-)->np.ndarray: # float [rows], sum 1
+    rows: pd.DataFrame,  # `label`, `corpus`
+    sampling: str,  # `classes`: each class equally often; `corpora`: each corpus equally often, and in it each of its classes
+) -> np.ndarray:  # float [rows], sum 1
     "How probable each row is in a draw."
-    choose(sampling, SAMPLING[1:], 'sampling'); groups = ['label'] if sampling == 'classes' else ['corpus', 'label']
-    share = 1/rows.groupby(groups).label.transform('size')
-    if sampling == 'corpora': share = share/rows.groupby('corpus').label.transform('nunique')
-    return (share/share.sum()).to_numpy(copy=True)
+    choose(sampling, SAMPLING[1:], 'sampling')
+    groups = ['label'] if sampling == 'classes' else ['corpus', 'label']
+    share = 1 / rows.groupby(groups).label.transform('size')
+    if sampling == 'corpora':
+        share = share / rows.groupby('corpus').label.transform('nunique')
+    return (share / share.sum()).to_numpy(copy=True)
+
 
 def batches(
-    data:ClipData,
-    batch_size:int=32,
-    shuffle:bool=False, # a new order each time, drawn from `generator`
-    generator:torch.Generator=None,
-    drop_last:bool=False, # leave out the last, smaller batch
-    workers:int=0, # processes that read ahead; pictures are memory-mapped, so 0 is fast
-    sampling:str='clips', # if shuffled: each clip once, or as many draws with the weights of `sampling_weights`
-    turn:slice=None, # which of the batches, such as every second; None: all
-)->DataLoader:
+    data: ClipData,
+    batch_size: int = 32,
+    shuffle: bool = False,  # a new order each time, drawn from `generator`
+    generator: torch.Generator = None,
+    drop_last: bool = False,  # leave out the last, smaller batch
+    workers: int = 0,  # processes that read ahead; pictures are memory-mapped, so 0 is fast
+    sampling: str = 'clips',  # if shuffled: each clip once, or as many draws with the weights of `sampling_weights`
+    turn: slice = None,  # which of the batches, such as every second; None: all
+) -> DataLoader:
     "Batches of a part; each is read from the memory maps in one go."
-    if not shuffle: order = SequentialSampler(data)
-    elif sampling == 'clips': order = RandomSampler(data, generator=generator)
-    else: order = WeightedRandomSampler(sampling_weights(data.rows, sampling), len(data), generator=generator)
+    if not shuffle:
+        order = SequentialSampler(data)
+    elif sampling == 'clips':
+        order = RandomSampler(data, generator=generator)
+    else:
+        order = WeightedRandomSampler(
+            sampling_weights(data.rows, sampling), len(data), generator=generator
+        )
     order = BatchSampler(order, batch_size, drop_last)
-    return DataLoader(data, sampler=list(order)[turn] if turn else order, batch_size=None, num_workers=workers)
+    return DataLoader(
+        data, sampler=list(order)[turn] if turn else order, batch_size=None, num_workers=workers
+    )
 
 # %% ../../nbs/training/00_dataset.ipynb #4826c264
-def speakers_of(split:pd.DataFrame, manifest:pd.DataFrame)->pd.DataFrame: # rows of the manifest
+def speakers_of(
+    split: pd.DataFrame, manifest: pd.DataFrame
+) -> pd.DataFrame:  # rows of the manifest
     "All clips of a split's speakers, of whatever emotion, for nobody's labels are looked at."
-    return manifest[manifest.speaker.isin(manifest.speaker[manifest['clip'].isin(split['clip'])])].reset_index(drop=True)
+    return manifest[
+        manifest.speaker.isin(manifest.speaker[manifest['clip'].isin(split['clip'])])
+    ].reset_index(drop=True)
+
 
 def run_enrolment(
-    split:pd.DataFrame,
-    rows:pd.DataFrame, # of `speakers_of`
-    k:int=None, # clips of each speaker that does not train; None: all
-)->tuple: # dict speaker → clips, and bool [rows]: of training speakers
+    split: pd.DataFrame,
+    rows: pd.DataFrame,  # of `speakers_of`
+    k: int = None,  # clips of each speaker that does not train; None: all
+) -> tuple:  # dict speaker → clips, and bool [rows]: of training speakers
     "By which clips a run knows each speaker."
-    trains = rows.speaker.isin(rows.speaker[rows['clip'].isin(split['clip'][split.part == 'train'])])
+    trains = rows.speaker.isin(
+        rows.speaker[rows['clip'].isin(split['clip'][split.part == 'train'])]
+    )
     return known_by(rows, trains, k, split.attrs['seed']), trains
 
+
 def clips_heard(
-    split:pd.DataFrame,
-    manifest:pd.DataFrame,
-    deviation:str=None, # as for `prepare`
-    enrol:int=None,
-)->tuple: # rows of the manifest; of `run_enrolment`: dict speaker → clips, and bool [rows]
+    split: pd.DataFrame,
+    manifest: pd.DataFrame,
+    deviation: str = None,  # as for `prepare`
+    enrol: int = None,
+) -> tuple:  # rows of the manifest; of `run_enrolment`: dict speaker → clips, and bool [rows]
     """The clips whose speaker embeddings a run needs: those of its split.
 
     A speaker-adapted run also needs those by which it knows each speaker, of whatever emotion."""
     rows = speakers_of(split, manifest)
-    enrolled, trains = run_enrolment(split, rows, enrol) # drawn from all clips of a speaker
+    enrolled, trains = run_enrolment(split, rows, enrol)  # drawn from all clips of a speaker
     needed = rows['clip'].isin(split['clip'])
-    if deviation: needed |= trains | rows['clip'].isin({c for clips in enrolled.values() for c in clips})
+    if deviation:
+        needed |= trains | rows['clip'].isin({c for clips in enrolled.values() for c in clips})
     return rows[needed].reset_index(drop=True), enrolled, trains[needed].reset_index(drop=True)
 
+
 def silenced(
-    x:np.ndarray, # float32 [rows, dim], of `voice_vectors`
-    blocks, # how many columns each encoder has
-    mean:np.ndarray, # float32 [dim], of the training clips
-)->list: # of float32 [rows, dim], one for each of several encoders
+    x: np.ndarray,  # float32 [rows, dim], of `voice_vectors`
+    blocks,  # how many columns each encoder has
+    mean: np.ndarray,  # float32 [dim], of the training clips
+) -> list:  # of float32 [rows, dim], one for each of several encoders
     "The vectors without what one encoder says: its columns are at their mean."
     columns = np.repeat(np.arange(len(blocks)), blocks)
-    return [np.where(columns == b, mean, x).astype(x.dtype) for b in range(len(blocks))] if len(blocks) > 1 else []
+    return (
+        [np.where(columns == b, mean, x).astype(x.dtype) for b in range(len(blocks))]
+        if len(blocks) > 1
+        else []
+    )
+
 
 def columns_of(
-    name:str, # of one of several encoders
-    encoder:str, # all of them, joined by `+`
-    blocks, # how many columns each has
-)->slice:
+    name: str,  # of one of several encoders
+    encoder: str,  # all of them, joined by `+`
+    blocks,  # how many columns each has
+) -> slice:
     "Where its numbers stand in what `voice_vectors` gives."
-    i = encoder.split('+').index(name); start = sum(blocks[:i])
+    i = encoder.split('+').index(name)
+    start = sum(blocks[:i])
     return slice(start, start + blocks[i])
 
 # %% ../../nbs/training/00_dataset.ipynb #3a130bbd
-CONTROLS = {'shuffled': lambda x, rng: rng.permutation(x), 'zeroed': lambda x, rng: np.zeros_like(x)} # a part's speaker vectors without what they say of their clips
+CONTROLS = {
+    'shuffled': lambda x, rng: rng.permutation(x),
+    'zeroed': lambda x, rng: np.zeros_like(x),
+}  # a part's speaker vectors without what they say of their clips
+
 
 def prepare(
-    split:pd.DataFrame, # of `split.make_split`
-    manifest:pd.DataFrame,
-    params:PictureParams, # None: no pictures are wanted
-    root, # folder of the stores
-    width:int, # of the model's speaker vector; 0: the model takes none, and no embedding is computed
-    encoder:str='resemblyzer', # of `speaker.ENCODERS`, or several joined by `+`
-    n_components:int=None, # of the speaker projection, see `speaker.fit_speaker_pca`
-    fit_on:str='train', # what the projection sees: `train`, or `all` as in the reference (transductive)
-    jobs:int=-1,
-    weights=None, # the encoder's file, if it takes one
-    pca=None, # a projection that is fitted already; None: one is fitted
-    deviation:str=None, # one of `normalization.DEVIATIONS`: each embedding relative to other clips of its speaker, of whatever emotion: speaker-adapted
-    enrol:int=None, # how many of them, drawn at random; None: all
-    speaker_control:str=None, # one of `CONTROLS`; None: to each clip its own vector
-    speeds:tuple=(), # the training clips once more at each of these speeds, as the voices of other speakers; the pictures stay
-    encoder_drop:bool=False, # of several encoders: the training clips, at each speed, once more without each of them; the pictures stay
-    late_fusion:str=None, # one of the encoders, or several joined by `+`: the last columns are the mean logits of a logistic regression on each, see `speaker.fit_late_fusion`
-)->tuple: # dict part → `ClipData`, and the `SpeakerPCA` (None if width is 0)
+    split: pd.DataFrame,  # of `split.make_split`
+    manifest: pd.DataFrame,
+    params: PictureParams,  # None: no pictures are wanted
+    root,  # folder of the stores
+    width: int,  # of the model's speaker vector; 0: the model takes none, and no embedding is computed
+    encoder: str = 'resemblyzer',  # of `speaker.ENCODERS`, or several joined by `+`
+    n_components: int = None,  # of the speaker projection, see `speaker.fit_speaker_pca`
+    fit_on: str = 'train',  # what the projection sees: `train`, or `all` as in the reference (transductive)
+    jobs: int = -1,
+    weights=None,  # the encoder's file, if it takes one
+    pca=None,  # a projection that is fitted already; None: one is fitted
+    deviation: str = None,  # one of `normalization.DEVIATIONS`: each embedding relative to other clips of its speaker, of whatever emotion: speaker-adapted
+    enrol: int = None,  # how many of them, drawn at random; None: all
+    speaker_control: str = None,  # one of `CONTROLS`; None: to each clip its own vector
+    speeds: tuple = (),  # the training clips once more at each of these speeds, as the voices of other speakers; the pictures stay
+    encoder_drop: bool = False,  # of several encoders: the training clips, at each speed, once more without each of them; the pictures stay
+    late_fusion: str = None,  # one of the encoders, or several joined by `+`: the last columns are the mean logits of a logistic regression on each, see `speaker.fit_late_fusion`
+) -> tuple:  # dict part → `ClipData`, and the `SpeakerPCA` (None if width is 0)
     "Pictures, projected embeddings and labels of each part of a split; computes what the stores lack."
     classes, seed = split.attrs['classes'], split.attrs['seed']
     rows = split.join(manifest.set_index('clip'), on='clip')
@@ -338,30 +529,88 @@ def prepare(
         known, enrolled, trains = clips_heard(split, manifest, deviation, enrol)
         vectors, blocks = voice_vectors(known, root, encoder, weights, jobs)
         habit = training_habit(vectors, known, trains) if deviation else ()
-        def relative(x, of, enrolled, trains): # by clip
-            if deviation: x = speaker_deviation(x, of, enrolled, trains, scale=DEVIATIONS[choose(deviation, DEVIATIONS, 'deviation')])
+
+        def relative(x, of, enrolled, trains):  # by clip
+            if deviation:
+                x = speaker_deviation(
+                    x,
+                    of,
+                    enrolled,
+                    trains,
+                    scale=DEVIATIONS[choose(deviation, DEVIATIONS, 'deviation')],
+                )
             return pd.Series(list(x.astype(np.float32)), of['clip'])
-        vectors, training = relative(vectors, known, enrolled, trains), known[trains].reset_index(drop=True); every = np.ones(len(training), bool)
-        faster = [relative(voice_vectors(training, root, encoder, weights, jobs, s)[0], training, known_by(training, every), every) for s in speeds]
-        train = rows[rows.part == 'train'].drop_duplicates('clip'); seen = (rows.drop_duplicates('clip') if fit_on == 'all' else train)['clip']
+
+        vectors, training = (
+            relative(vectors, known, enrolled, trains),
+            known[trains].reset_index(drop=True),
+        )
+        every = np.ones(len(training), bool)
+        faster = [
+            relative(
+                voice_vectors(training, root, encoder, weights, jobs, s)[0],
+                training,
+                known_by(training, every),
+                every,
+            )
+            for s in speeds
+        ]
+        train = rows[rows.part == 'train'].drop_duplicates('clip')
+        seen = (rows.drop_duplicates('clip') if fit_on == 'all' else train)['clip']
         if pca is None:
             late = None
             if late_fusion:
-                fitting = (np.stack(vectors[train['clip']]), train.label.map(classes.index).to_numpy(),
-                           sampling_weights(train, 'corpora'), len(classes))
-                late = np.mean([fit_late_fusion(*fitting, columns_of(name, encoder, blocks))
-                                for name in late_fusion.split('+')], axis=0, dtype=np.float32)
-            pca = fit_speaker_pca(np.stack(vectors[seen]), seen, width - len(classes)*bool(late_fusion), n_components, fit_on, blocks)
+                fitting = (
+                    np.stack(vectors[train['clip']]),
+                    train.label.map(classes.index).to_numpy(),
+                    sampling_weights(train, 'corpora'),
+                    len(classes),
+                )
+                late = np.mean(
+                    [
+                        fit_late_fusion(*fitting, columns_of(name, encoder, blocks))
+                        for name in late_fusion.split('+')
+                    ],
+                    axis=0,
+                    dtype=np.float32,
+                )
+            pca = fit_speaker_pca(
+                np.stack(vectors[seen]),
+                seen,
+                width - len(classes) * bool(late_fusion),
+                n_components,
+                fit_on,
+                blocks,
+            )
             pca = replace(pca, width=width, late=late, **dict(zip(('base', 'within'), habit)))
     for part, r in rows.groupby('part', sort=False):
         heard = {'': np.stack(vectors[r['clip']])} if width else {}
         if width and part == 'train':
             heard |= {f'speed {s:g}': np.stack(v[r['clip']]) for s, v in zip(speeds, faster)}
-            if encoder_drop: heard |= {f'{how} without {name}'.strip(): y for how, x in list(heard.items()) for (name, _), y in zip(encoder_parts(encoder, weights), silenced(x, blocks, pca.mean))}
-        speaker = np.concatenate([pca(x) for x in heard.values()]) if width else np.zeros((len(r), 0), np.float32)
-        if speaker_control: speaker = CONTROLS[choose(speaker_control, CONTROLS, 'speaker control')](speaker, make_rng(seed, speaker_control, part))
-        keys = picture_keys(r, seed)*(len(heard) or 1); r = pd.concat([r, *(r.assign(augmentation=how) for how in list(heard)[1:])], ignore_index=True)
-        parts[part] = ClipData(r, pictures, keys, speaker, r.label.map(classes.index).to_numpy(np.int64, copy=True))
+            if encoder_drop:
+                heard |= {
+                    f'{how} without {name}'.strip(): y
+                    for how, x in list(heard.items())
+                    for (name, _), y in zip(
+                        encoder_parts(encoder, weights), silenced(x, blocks, pca.mean)
+                    )
+                }
+        speaker = (
+            np.concatenate([pca(x) for x in heard.values()])
+            if width
+            else np.zeros((len(r), 0), np.float32)
+        )
+        if speaker_control:
+            speaker = CONTROLS[choose(speaker_control, CONTROLS, 'speaker control')](
+                speaker, make_rng(seed, speaker_control, part)
+            )
+        keys = picture_keys(r, seed) * (len(heard) or 1)
+        r = pd.concat(
+            [r, *(r.assign(augmentation=how) for how in list(heard)[1:])], ignore_index=True
+        )
+        parts[part] = ClipData(
+            r, pictures, keys, speaker, r.label.map(classes.index).to_numpy(np.int64, copy=True)
+        )
     return parts, pca if width else None
 
 # %% ../../nbs/training/00_dataset.ipynb #4cebffa6
@@ -370,58 +619,93 @@ def seeded(*names):
     "Seeds the generators of torch (CPU), NumPy and Python by the names; afterwards they are as before."
     n, before = int(digest(*names), 16), (np.random.get_state(), random.getstate())
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(n % 2**63); np.random.seed(n % 2**32); random.seed(n)
-        try: yield
-        finally: np.random.set_state(before[0]); random.setstate(before[1])
+        torch.default_generator.manual_seed(n % 2**63)
+        np.random.seed(n % 2**32)
+        random.seed(n)
+        try:
+            yield
+        finally:
+            np.random.set_state(before[0])
+            random.setstate(before[1])
+
 
 @dataclass
 class Altered(Dataset):
     "A part whose pictures are altered as they are read. With `views` > 1 all are shown as they are, then all again in each other view."
+
     data: ClipData
-    steps: tuple # timm's separate transforms: crop and flip; recolour and distort; to a tensor uint8 [3, H, W]
-    cmap: str = None # of grey levels
+    steps: tuple  # timm's separate transforms: crop and flip; recolour and distort; to a tensor uint8 [3, H, W]
+    cmap: str = None  # of grey levels
     views: int = 1
-    seed: tuple = () # names that the draws depend on, such as the run's seed and the epoch
+    seed: tuple = ()  # names that the draws depend on, such as the run's seed and the epoch
 
     @property
-    def rows(self): return self.data.rows
-    def __len__(self): return len(self.data)
-    def __getitem__(self, rows): # → uint8 [views·n, H, W, 3], float32 [views·n, width], int64 [views·n]
+    def rows(self):
+        return self.data.rows
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(
+        self, rows
+    ):  # → uint8 [views·n, H, W, 3], float32 [views·n, width], int64 [views·n]
         x, speaker, labels = self.data[rows]
-        if x.ndim == 3: x = colour_table(self.cmap)[x.long()]
-        with seeded(*self.seed, *map(int, rows)): shown = [self._shown(Image.fromarray(p)) for p in x.numpy()]
-        return torch.stack([v for view in zip(*shown) for v in view]).permute(0, 2, 3, 1), speaker.repeat(self.views, 1), labels.repeat(self.views)
+        if x.ndim == 3:
+            x = colour_table(self.cmap)[x.long()]
+        with seeded(*self.seed, *map(int, rows)):
+            shown = [self._shown(Image.fromarray(p)) for p in x.numpy()]
+        return (
+            torch.stack([v for view in zip(*shown) for v in view]).permute(0, 2, 3, 1),
+            speaker.repeat(self.views, 1),
+            labels.repeat(self.views),
+        )
 
     def _shown(self, image):
-        crop, distort, to_tensor = self.steps; image = crop(image)
-        return [to_tensor(v) for v in ([image] if self.views > 1 else []) + [distort(image) for _ in range(max(1, self.views - 1))]]
+        crop, distort, to_tensor = self.steps
+        image = crop(image)
+        return [
+            to_tensor(v)
+            for v in ([image] if self.views > 1 else [])
+            + [distort(image) for _ in range(max(1, self.views - 1))]
+        ]
+
 
 def colour_table(
-    cmap:str, # a colour map, or None: grey
-)->torch.Tensor: # uint8 [256, 3]
+    cmap: str,  # a colour map, or None: grey
+) -> torch.Tensor:  # uint8 [256, 3]
     "The colour of each level."
     levels = np.arange(256, dtype=np.uint8)
-    return torch.from_numpy(colour(levels, cmap) if cmap else np.stack([levels]*3, 1))
+    return torch.from_numpy(colour(levels, cmap) if cmap else np.stack([levels] * 3, 1))
 
 # %% ../../nbs/training/00_dataset.ipynb #5cc6ebb2
-INTERPOLATIONS = {k: dict(antialias=True, align_corners=False) for k in ('bicubic', 'bilinear')} | {'nearest': {}} # → options of PyTorch's `interpolate`
+INTERPOLATIONS = {k: dict(antialias=True, align_corners=False) for k in ('bicubic', 'bilinear')} | {
+    'nearest': {}
+}  # → options of PyTorch's `interpolate`
+
 
 def to_input(
-    x:torch.Tensor, # uint8 [n, H, W] grey levels, or [n, H, W, 3] colours
-    size:tuple, # (H, W) of the network
-    cmap:str=None, # the colour map of grey levels; None: the level in each channel
-    in_chans:int=3, # 1 or 3
-    mean=IMAGENET[0], std=IMAGENET[1], # of each channel, at a range of 0 to 1
-    interpolation:str='bicubic', # one of `INTERPOLATIONS`
-    crop_pct:float=1.0, # the share of each side that is shown; what lies around it is cut off
-)->torch.Tensor: # float32 [n, in_chans, H, W]
+    x: torch.Tensor,  # uint8 [n, H, W] grey levels, or [n, H, W, 3] colours
+    size: tuple,  # (H, W) of the network
+    cmap: str = None,  # the colour map of grey levels; None: the level in each channel
+    in_chans: int = 3,  # 1 or 3
+    mean=IMAGENET[0],
+    std=IMAGENET[1],  # of each channel, at a range of 0 to 1
+    interpolation: str = 'bicubic',  # one of `INTERPOLATIONS`
+    crop_pct: float = 1.0,  # the share of each side that is shown; what lies around it is cut off
+) -> torch.Tensor:  # float32 [n, in_chans, H, W]
     "Stored pictures as the network's input."
-    if x.ndim == 3 and cmap is not None and in_chans == 3: x = colour_table(cmap).to(x.device)[x.long()]
+    if x.ndim == 3 and cmap is not None and in_chans == 3:
+        x = colour_table(cmap).to(x.device)[x.long()]
     x = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)
     x = x.float().div_(255)
-    if x.shape[1] != in_chans: x = x.expand(-1, in_chans, -1, -1) if x.shape[1] == 1 else x.mean(1, keepdim=True)
-    whole = tuple(math.floor(n/crop_pct) for n in size)
-    if tuple(x.shape[-2:]) != whole: x = F.interpolate(x, whole, mode=interpolation, **INTERPOLATIONS[interpolation]).clamp_(0, 1)
-    top, left = ((w - n)//2 for w, n in zip(whole, size)); x = x[..., top:top + size[0], left:left + size[1]]
+    if x.shape[1] != in_chans:
+        x = x.expand(-1, in_chans, -1, -1) if x.shape[1] == 1 else x.mean(1, keepdim=True)
+    whole = tuple(math.floor(n / crop_pct) for n in size)
+    if tuple(x.shape[-2:]) != whole:
+        x = F.interpolate(x, whole, mode=interpolation, **INTERPOLATIONS[interpolation]).clamp_(
+            0, 1
+        )
+    top, left = ((w - n) // 2 for w, n in zip(whole, size))
+    x = x[..., top : top + size[0], left : left + size[1]]
     m, s = (torch.tensor(v, device=x.device).view(1, -1, 1, 1) for v in (mean, std))
-    return (x - m.mean(1, keepdim=True))/s.mean(1, keepdim=True) if in_chans == 1 else (x - m)/s
+    return (x - m.mean(1, keepdim=True)) / s.mean(1, keepdim=True) if in_chans == 1 else (x - m) / s

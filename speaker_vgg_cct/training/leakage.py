@@ -14,240 +14,412 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 from safetensors import SafetensorError, safe_open
 from scipy.fft import rfft
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..config import SETTINGS
-from ..data.audio import SAMPLE_RATE
 from ..core import LeakageError, StoreError, choose, digest, get_task, write_json
-from .dataset import Each, Store, checked_samples, store_each
+from ..data.audio import SAMPLE_RATE
 from ..data.split import audit
+from .dataset import Each, Store, checked_samples, store_each
 
 # %% ../../nbs/training/10_leakage.ipynb #3057273c
-WINDOW, STEP = 4096, SAMPLE_RATE//100 # samples: 256 ms and 10 ms
-STEP_MS = 1000*STEP//SAMPLE_RATE
-FRAMES = 1500 # a clip's first 15 s
-SOUND_DB = 30 # dB below the clip's loudest frame at which sound ends
-EDGES = np.round(np.geomspace(300, 2000, 34)/SAMPLE_RATE*WINDOW).astype(int) # of 33 bands, as bins of the transform
+WINDOW, STEP = 4096, SAMPLE_RATE // 100  # samples: 256 ms and 10 ms
+STEP_MS = 1000 * STEP // SAMPLE_RATE
+FRAMES = 1500  # a clip's first 15 s
+SOUND_DB = 30  # dB below the clip's loudest frame at which sound ends
+EDGES = np.round(np.geomspace(300, 2000, 34) / SAMPLE_RATE * WINDOW).astype(
+    int
+)  # of 33 bands, as bins of the transform
+
 
 def fingerprint(
-    y:np.ndarray, # float32 [samples] at 16 kHz
-)->np.ndarray: # uint32 [1500], a word each 10 ms; 0 where there is no sound
+    y: np.ndarray,  # float32 [samples] at 16 kHz
+) -> np.ndarray:  # uint32 [1500], a word each 10 ms; 0 where there is no sound
     "Signs of energy differences between neighbouring bands and frames ([Haitsma & Kalker 2002](https://ismir2002.ircam.fr/proceedings/02-FP04-2.pdf))."
-    y = np.pad(y[:FRAMES*STEP], (WINDOW//2, WINDOW//2 + STEP))
-    frames = np.lib.stride_tricks.sliding_window_view(y, WINDOW)[::STEP][:FRAMES + 1]
-    bins = rfft(frames*np.hanning(WINDOW).astype(np.float32), axis=1)[:, EDGES[0]:EDGES[-1]]
+    y = np.pad(y[: FRAMES * STEP], (WINDOW // 2, WINDOW // 2 + STEP))
+    frames = np.lib.stride_tricks.sliding_window_view(y, WINDOW)[::STEP][: FRAMES + 1]
+    bins = rfft(frames * np.hanning(WINDOW).astype(np.float32), axis=1)[:, EDGES[0] : EDGES[-1]]
     energy = np.add.reduceat(bins.real**2 + bins.imag**2, EDGES[:-1] - EDGES[0], axis=1)
     rises = np.diff(np.diff(np.log(energy + 1e-12), axis=1), axis=0) > 0
     words = np.packbits(rises, axis=1, bitorder='little').view('<u4')[:, 0].astype(np.uint32)
     loud = energy[1:].sum(1)
-    out = np.zeros(FRAMES, np.uint32); out[:len(words)] = np.where(loud > loud.max()*10**(-SOUND_DB/10), words, 0)
+    out = np.zeros(FRAMES, np.uint32)
+    out[: len(words)] = np.where(loud > loud.max() * 10 ** (-SOUND_DB / 10), words, 0)
     return out
 
 # %% ../../nbs/training/10_leakage.ipynb #ec3b42af
-LEAST = 50 # frames with sound in both: half a second
+LEAST = 50  # frames with sound in both: half a second
+
 
 def bit_errors(
-    a:np.ndarray, b:np.ndarray, # fingerprints, uint32 [1500]
-    offset:int=0, # frames that `b` is later
-)->float: # 0 … 1; 1 where less than half a second can be compared
+    a: np.ndarray,
+    b: np.ndarray,  # fingerprints, uint32 [1500]
+    offset: int = 0,  # frames that `b` is later
+) -> float:  # 0 … 1; 1 where less than half a second can be compared
     "The share of bits in which frames of `a` differ from those of `b` that are `offset` later."
-    n = len(a) - abs(offset); x, y = a[max(0, -offset):][:n], b[max(0, offset):][:n]
+    n = len(a) - abs(offset)
+    x, y = a[max(0, -offset) :][:n], b[max(0, offset) :][:n]
     both = (x != 0) & (y != 0)
-    return float(np.bitwise_count(x[both] ^ y[both]).mean()/32) if both.sum() >= LEAST else 1.
+    return float(np.bitwise_count(x[both] ^ y[both]).mean() / 32) if both.sum() >= LEAST else 1.0
 
 # %% ../../nbs/training/10_leakage.ipynb #a1750433
-SAME = 0.23 # share of bits: at most as many differ between copies of one recording
+SAME = 0.23  # share of bits: at most as many differ between copies of one recording
 
 # %% ../../nbs/training/10_leakage.ipynb #901e1dd2
-NEIGHBOURS = 50 # equal words are compared with so many next to them
-PROPOSING = np.uint32(0xfffffff) # the 28 lower bands of a word, which noise spoils less
+NEIGHBOURS = 50  # equal words are compared with so many next to them
+PROPOSING = np.uint32(0xFFFFFFF)  # the 28 lower bands of a word, which noise spoils less
+
 
 def alike(
-    prints:np.ndarray, # uint32 [clips, 1500]
-    most:float=SAME, # share of bits that may differ
-)->pd.DataFrame: # columns a, b (rows of `prints`, a < b), shift_ms (how much later b is), errors; the most alike first
+    prints: np.ndarray,  # uint32 [clips, 1500]
+    most: float = SAME,  # share of bits that may differ
+) -> pd.DataFrame:  # columns a, b (rows of `prints`, a < b), shift_ms (how much later b is), errors; the most alike first
     "Pairs of clips that are one recording."
-    clip, frame = np.nonzero(prints); word = prints[clip, frame] & PROPOSING
-    _, first = np.unique(word.astype(np.uint64) << 32 | clip.astype(np.uint64), return_index=True) # each word of a clip once, by word and clip
+    clip, frame = np.nonzero(prints)
+    word = prints[clip, frame] & PROPOSING
+    _, first = np.unique(
+        word.astype(np.uint64) << 32 | clip.astype(np.uint64), return_index=True
+    )  # each word of a clip once, by word and clip
     word, clip, frame = word[first], clip[first], frame[first]
     proposed = [np.zeros((0, 3), int)]
     for lag in range(1, NEIGHBOURS + 1):
         i = np.flatnonzero(word[:-lag] == word[lag:])
-        if not len(i): break
+        if not len(i):
+            break
         proposed.append(np.stack([clip[i], clip[i + lag], frame[i + lag] - frame[i]], 1))
-    rows = [(a, b, o*STEP_MS, bit_errors(prints[a], prints[b], o)) for a, b, o in np.unique(np.concatenate(proposed), axis=0)]
+    rows = [
+        (a, b, o * STEP_MS, bit_errors(prints[a], prints[b], o))
+        for a, b, o in np.unique(np.concatenate(proposed), axis=0)
+    ]
     found = pd.DataFrame(rows, columns=['a', 'b', 'shift_ms', 'errors'])
-    return found[found.errors <= most].sort_values('errors', kind='stable').drop_duplicates(['a', 'b']).reset_index(drop=True)
+    return (
+        found[found.errors <= most]
+        .sort_values('errors', kind='stable')
+        .drop_duplicates(['a', 'b'])
+        .reset_index(drop=True)
+    )
 
 # %% ../../nbs/training/10_leakage.ipynb #fe52d65c
-def _print_of(row): return fingerprint(checked_samples(row))
+def _print_of(row):
+    return fingerprint(checked_samples(row))
+
 
 def store_fingerprints(
-    rows:pd.DataFrame, # of a manifest: `path`, `sha256`
-    root, # folder of the stores
-    jobs:int=-1,
-)->Store: # arrays uint32 [1500], key: the hash of the samples
+    rows: pd.DataFrame,  # of a manifest: `path`, `sha256`
+    root,  # folder of the stores
+    jobs: int = -1,
+) -> Store:  # arrays uint32 [1500], key: the hash of the samples
     "Computes and keeps the fingerprints of all rows."
-    return store_each(rows, root, 'fingerprints', dict(window=WINDOW, step=STEP, frames=FRAMES, sound_db=SOUND_DB, edges=EDGES.tolist()), Each(_print_of), jobs)
+    return store_each(
+        rows,
+        root,
+        'fingerprints',
+        dict(window=WINDOW, step=STEP, frames=FRAMES, sound_db=SOUND_DB, edges=EDGES.tolist()),
+        Each(_print_of),
+        jobs,
+    )
+
 
 def same_recordings(
-    manifest:pd.DataFrame,
-    root, # folder of the stores
-    jobs:int=-1,
-)->pd.DataFrame: # columns clip_a, clip_b, shift_ms, errors
+    manifest: pd.DataFrame,
+    root,  # folder of the stores
+    jobs: int = -1,
+) -> pd.DataFrame:  # columns clip_a, clip_b, shift_ms, errors
     "Clips that are one recording although their samples differ; raises `AudioError` for files that cannot be read."
     keys, names = manifest.sha256.unique(), manifest[['sha256', 'clip']]
-    found = alike(store_fingerprints(manifest, root, jobs)[keys] if len(keys) else np.zeros((0, FRAMES), np.uint32))
-    for x in 'ab': found = found.assign(sha256=keys[found[x]]).merge(names.rename(columns={'clip': f'clip_{x}'}), on='sha256').drop(columns='sha256')
+    found = alike(
+        store_fingerprints(manifest, root, jobs)[keys]
+        if len(keys)
+        else np.zeros((0, FRAMES), np.uint32)
+    )
+    for x in 'ab':
+        found = (
+            found.assign(sha256=keys[found[x]])
+            .merge(names.rename(columns={'clip': f'clip_{x}'}), on='sha256')
+            .drop(columns='sha256')
+        )
     return found[['clip_a', 'clip_b', 'shift_ms', 'errors']]
 
 # %% ../../nbs/training/10_leakage.ipynb #4df0913a
 def mark_recordings(
-    manifest:pd.DataFrame,
-    root, # folder of the stores
-    task=None, # compare the clips of this task only; None: all
-    jobs:int=-1,
-)->pd.DataFrame: # the manifest with a column `recording`: the first clip, by name, of those that are one recording
+    manifest: pd.DataFrame,
+    root,  # folder of the stores
+    task=None,  # compare the clips of this task only; None: all
+    jobs: int = -1,
+) -> pd.DataFrame:  # the manifest with a column `recording`: the first clip, by name, of those that are one recording
     "Finds which clips are one recording, for `split.make_split`; raises `AudioError` for files that cannot be read."
     task = get_task(task) if isinstance(task, str) else task
     used = manifest if task is None else manifest[manifest.emotion.map(task.label).notna()]
     at = {clip: i for i, clip in enumerate(manifest['clip'])}
     pairs = same_recordings(used, root, jobs)
     equal = manifest.groupby('sha256')['clip'].transform('min')
-    a, b = ([at[c] for c in (*x, *y)] for x, y in ((pairs.clip_a, manifest['clip']), (pairs.clip_b, equal)))
-    links = coo_array((np.ones(len(a)), (a, b)), (len(manifest),)*2)
+    a, b = (
+        [at[c] for c in (*x, *y)]
+        for x, y in ((pairs.clip_a, manifest['clip']), (pairs.clip_b, equal))
+    )
+    links = coo_array((np.ones(len(a)), (a, b)), (len(manifest),) * 2)
     group = connected_components(links, directed=False)[1]
     return manifest.assign(recording=manifest.groupby(group)['clip'].transform('min'))
 
 # %% ../../nbs/training/10_leakage.ipynb #36e9e68e
-CHECKS = {'clip': True, 'speaker': True, 'identical': True, 'near_identical': True, 'sentence': False} # → does it fail a split
+CHECKS = {
+    'clip': True,
+    'speaker': True,
+    'identical': True,
+    'near_identical': True,
+    'sentence': False,
+}  # → does it fail a split
+
 
 def full_audit(
-    split:pd.DataFrame, # rows of `split.make_split`
-    manifest:pd.DataFrame,
-    root, # folder of the stores
-    allow=(), # names of `CHECKS` that do not fail the split
-    forbid=(), # names of `CHECKS` that fail it too
-    jobs:int=-1,
-)->pd.DataFrame: # columns check, parts, shared, examples, verdict (`clean`, `reported`, `allowed` or `leak`); `.attrs['allowed']`: leaks that were let pass
+    split: pd.DataFrame,  # rows of `split.make_split`
+    manifest: pd.DataFrame,
+    root,  # folder of the stores
+    allow=(),  # names of `CHECKS` that do not fail the split
+    forbid=(),  # names of `CHECKS` that fail it too
+    jobs: int = -1,
+) -> pd.DataFrame:  # columns check, parts, shared, examples, verdict (`clean`, `reported`, `allowed` or `leak`); `.attrs['allowed']`: leaks that were let pass
     "What each two parts of a split share, listening included; raises `ConfigError` for the name of no check, `SplitError` for clips that the manifest lacks."
-    for name in (*allow, *forbid): choose(name, CHECKS, 'check')
-    m = manifest if 'sentence' not in manifest else manifest.assign(sentence=(manifest.corpus + '/' + manifest.sentence).where(manifest.sentence.notna()))
-    quick = audit(split, m, strict=False).rename(columns={'what': 'check'}).replace({'check': {'sha256': 'identical'}})
+    for name in (*allow, *forbid):
+        choose(name, CHECKS, 'check')
+    m = (
+        manifest
+        if 'sentence' not in manifest
+        else manifest.assign(
+            sentence=(manifest.corpus + '/' + manifest.sentence).where(manifest.sentence.notna())
+        )
+    )
+    quick = (
+        audit(split, m, strict=False)
+        .rename(columns={'what': 'check'})
+        .replace({'check': {'sha256': 'identical'}})
+    )
     part = split.groupby('clip').part.agg(set)
-    pairs = same_recordings(manifest[manifest['clip'].isin(part.index)], root, jobs); rows = []
+    pairs = same_recordings(manifest[manifest['clip'].isin(part.index)], root, jobs)
+    rows = []
     for parts in quick.parts.unique():
         a, b = parts.split(' and ')
-        lies_across = lambda x, y: (a in x and b in y) or (b in x and a in y)
-        across = [f'{p.clip_a} ~ {p.clip_b} ({p.shift_ms:+d} ms)' for p in pairs.itertuples() if lies_across(part[p.clip_a], part[p.clip_b])]
-        rows.append(dict(check='near_identical', parts=parts, shared=len(across), examples=', '.join(across[:3])))
+
+        def lies_across(x, y):
+            return (a in x and b in y) or (b in x and a in y)
+
+        across = [
+            f'{p.clip_a} ~ {p.clip_b} ({p.shift_ms:+d} ms)'
+            for p in pairs.itertuples()
+            if lies_across(part[p.clip_a], part[p.clip_b])
+        ]
+        rows.append(
+            dict(
+                check='near_identical',
+                parts=parts,
+                shared=len(across),
+                examples=', '.join(across[:3]),
+            )
+        )
     table = pd.concat([quick.drop(columns='leak'), pd.DataFrame(rows)])
-    table = table.sort_values('check', key=lambda c: c.map(list(CHECKS).index), kind='stable', ignore_index=True)
-    verdict = lambda r: 'clean' if not r.shared else 'allowed' if r.check in allow else 'leak' if CHECKS[r.check] or r.check in forbid else 'reported'
-    table = table.assign(verdict=[verdict(r) for r in table.itertuples()])[['check', 'parts', 'shared', 'examples', 'verdict']]
+    table = table.sort_values(
+        'check', key=lambda c: c.map(list(CHECKS).index), kind='stable', ignore_index=True
+    )
+
+    def verdict(r):
+        return (
+            'clean'
+            if not r.shared
+            else 'allowed'
+            if r.check in allow
+            else 'leak'
+            if CHECKS[r.check] or r.check in forbid
+            else 'reported'
+        )
+
+    table = table.assign(verdict=[verdict(r) for r in table.itertuples()])[
+        ['check', 'parts', 'shared', 'examples', 'verdict']
+    ]
     table.attrs['allowed'] = sorted(set(table.check[table.verdict == 'allowed']))
     return table
 
 # %% ../../nbs/training/10_leakage.ipynb #67f265b0
 def check(
-    table:pd.DataFrame, # of `full_audit`
-)->pd.DataFrame: # the same
+    table: pd.DataFrame,  # of `full_audit`
+) -> pd.DataFrame:  # the same
     "Passes a clean table on; raises `LeakageError` that lists all leaks and names the option that would allow them."
     leaks = table[table.verdict == 'leak']
     if len(leaks):
         lines = [f'{r.parts} share {r.shared} {r.check}: {r.examples}' for r in leaks.itertuples()]
-        raise LeakageError('parts of the split share what they must not:\n' + '\n'.join(lines) + '\n',
-                           remedy=f'Take one of each two out, or say that it is meant, and it is named in the results: allow={tuple(leaks.check.unique())!r}')
+        raise LeakageError(
+            'parts of the split share what they must not:\n' + '\n'.join(lines) + '\n',
+            remedy=f'Take one of each two out, or say that it is meant, and it is named in the results: allow={tuple(leaks.check.unique())!r}',
+        )
     return table
 
 # %% ../../nbs/training/10_leakage.ipynb #b852675e
 @dataclass(frozen=True)
 class Ledger:
     "What a fitted transform saw."
-    name: str # of the transform
-    clips: tuple|dict # ids of clips; if it is fitted for each speaker apart, a dict speaker → ids
-    labelled: bool = False # did it see their labels
+
+    name: str  # of the transform
+    clips: (
+        tuple | dict
+    )  # ids of clips; if it is fitted for each speaker apart, a dict speaker → ids
+    labelled: bool = False  # did it see their labels
 
     @property
     def seen(self):
         "The clips, each once, sorted."
-        return sorted(set(chain.from_iterable(self.clips.values()) if isinstance(self.clips, dict) else self.clips))
+        return sorted(
+            set(
+                chain.from_iterable(self.clips.values())
+                if isinstance(self.clips, dict)
+                else self.clips
+            )
+        )
+
     @property
-    def hash(self): "A digest of the clips that it saw."; return digest(self.seen)
+    def hash(self):
+        "A digest of the clips that it saw."
+        return digest(self.seen)
 
 # %% ../../nbs/training/10_leakage.ipynb #701402eb
 def ledger_table(
-    ledgers, # list of `Ledger`
-    split:pd.DataFrame, # of `split.make_split`
-    manifest:pd.DataFrame,
-)->pd.DataFrame: # a row a ledger: transform, labels, clips, held_out (how many of them are), setting, hash
+    ledgers,  # list of `Ledger`
+    split: pd.DataFrame,  # of `split.make_split`
+    manifest: pd.DataFrame,
+) -> (
+    pd.DataFrame
+):  # a row a ledger: transform, labels, clips, held_out (how many of them are), setting, hash
     "What each transform saw, and the setting that follows; raises `LeakageError` for one that saw labels of held-out clips."
-    speaker = manifest.set_index('clip').speaker; corpus = split.attrs.get('test_corpus')
-    tested = set(split['clip'][split.part == 'test']); voices = set(speaker[speaker.index.isin(tested)])
-    is_held = lambda c: c in tested or c.split('/')[0] == corpus or speaker.get(c) in voices
-    rows = []
-    for l in ledgers:
-        held = [c for c in l.seen if is_held(c)]
-        if held and l.labelled: raise LeakageError(f'{l.name} saw the labels of {len(held)} held-out clip(s)', value=held[:3],
-                                                   remedy='Fit it on training or validation clips')
-        own = isinstance(l.clips, dict) and all(speaker.get(c) == s for s, clips in l.clips.items() for c in clips if is_held(c))
-        setting = SETTINGS[None if not held else 'speaker' if own else 'corpus']
-        rows.append(dict(transform=l.name, labels=l.labelled, clips=len(l.seen), held_out=len(held), setting=setting, hash=l.hash))
-    return pd.DataFrame(rows, columns=['transform', 'labels', 'clips', 'held_out', 'setting', 'hash'])
+    speaker = manifest.set_index('clip').speaker
+    corpus = split.attrs.get('test_corpus')
+    tested = set(split['clip'][split.part == 'test'])
+    voices = set(speaker[speaker.index.isin(tested)])
 
-def setting_of(ledgers, split:pd.DataFrame, manifest:pd.DataFrame)->str:
+    def is_held(c):
+        return c in tested or c.split('/')[0] == corpus or speaker.get(c) in voices
+
+    rows = []
+    for line in ledgers:
+        held = [c for c in line.seen if is_held(c)]
+        if held and line.labelled:
+            raise LeakageError(
+                f'{line.name} saw the labels of {len(held)} held-out clip(s)',
+                value=held[:3],
+                remedy='Fit it on training or validation clips',
+            )
+        own = isinstance(line.clips, dict) and all(
+            speaker.get(c) == s for s, clips in line.clips.items() for c in clips if is_held(c)
+        )
+        setting = SETTINGS[None if not held else 'speaker' if own else 'corpus']
+        rows.append(
+            dict(
+                transform=line.name,
+                labels=line.labelled,
+                clips=len(line.seen),
+                held_out=len(held),
+                setting=setting,
+                hash=line.hash,
+            )
+        )
+    return pd.DataFrame(
+        rows, columns=['transform', 'labels', 'clips', 'held_out', 'setting', 'hash']
+    )
+
+
+def setting_of(ledgers, split: pd.DataFrame, manifest: pd.DataFrame) -> str:
     "The setting of a result: that of the transform which knows most of the test corpus."
     found = set(ledger_table(ledgers, split, manifest).setting)
     return next((s for s in reversed(SETTINGS.values()) if s in found), SETTINGS[None])
 
 # %% ../../nbs/training/10_leakage.ipynb #0d93ac7e
 def known_clips(
-    file, # of weights
-)->dict: # clip → hash of its samples; empty if they were not made by `pretrain`
+    file,  # of weights
+) -> dict:  # clip → hash of its samples; empty if they were not made by `pretrain`
     "The clips that weights were made from, as the header of their file tells."
-    if Path(file).suffix != '.safetensors': return {}
+    if Path(file).suffix != '.safetensors':
+        return {}
     try:
-        with safe_open(file, 'pt') as f: told = (f.metadata() or {}).get('pretraining')
-    except (SafetensorError, OSError): return {} # whoever loads it says what is wrong
+        with safe_open(file, 'pt') as f:
+            told = (f.metadata() or {}).get('pretraining')
+    except (SafetensorError, OSError):
+        return {}  # whoever loads it says what is wrong
     return json.loads(told)['clips'] if told else {}
 
+
 def checkpoint_ledger(
-    file, # of weights, or None
-    manifest:pd.DataFrame=None, # of the run that starts from them: finds its clips by their samples, too
-)->Ledger: # None if they were not made by `pretrain`
+    file,  # of weights, or None
+    manifest: pd.DataFrame = None,  # of the run that starts from them: finds its clips by their samples, too
+) -> Ledger:  # None if they were not made by `pretrain`
     "What the weights that a run starts from have seen, without labels."
-    clips = known_clips(file) if file else {}; known = () if manifest is None else manifest['clip'][manifest.sha256.isin(clips.values())]
+    clips = known_clips(file) if file else {}
+    known = () if manifest is None else manifest['clip'][manifest.sha256.isin(clips.values())]
     return Ledger('pretraining', tuple(sorted({*clips, *known}))) if clips else None
 
 # %% ../../nbs/training/10_leakage.ipynb #abe3fe11
 def run_ledgers(
-    split:pd.DataFrame, # of `split.make_split`
-    pca=None, # the run's `speaker.SpeakerPCA`, if it has one
-    enrolled:dict=None, # of `normalization.enrolment`, if each clip is seen beside others of its speaker
-    pretrained:Ledger=None, # of `checkpoint_ledger`, if it did not start from random weights
-)->list: # of `Ledger`
+    split: pd.DataFrame,  # of `split.make_split`
+    pca=None,  # the run's `speaker.SpeakerPCA`, if it has one
+    enrolled: dict = None,  # of `normalization.enrolment`, if each clip is seen beside others of its speaker
+    pretrained: Ledger = None,  # of `checkpoint_ledger`, if it did not start from random weights
+) -> list:  # of `Ledger`
     "The ledgers of a training run."
-    of = lambda part: tuple(sorted(set(split['clip'][split.part == part])))
-    ledgers = [Ledger('network', of('train'), True), Ledger('choice of epoch', of('validation'), True)]
-    if pca: ledgers.append(Ledger('speaker PCA', tuple(pca.clips)))
-    if pca and pca.late is not None: ledgers.append(Ledger('late fusion', of('train'), True))
-    if enrolled is not None: ledgers.append(Ledger('speaker means', enrolled))
-    return ledgers + [pretrained]*(pretrained is not None)
+
+    def of(part):
+        return tuple(sorted(set(split['clip'][split.part == part])))
+
+    ledgers = [
+        Ledger('network', of('train'), True),
+        Ledger('choice of epoch', of('validation'), True),
+    ]
+    if pca:
+        ledgers.append(Ledger('speaker PCA', tuple(pca.clips)))
+    if pca and pca.late is not None:
+        ledgers.append(Ledger('late fusion', of('train'), True))
+    if enrolled is not None:
+        ledgers.append(Ledger('speaker means', enrolled))
+    return ledgers + [pretrained] * (pretrained is not None)
 
 # %% ../../nbs/training/10_leakage.ipynb #a68ad039
 def save_ledgers(ledgers, path):
     "Writes ledgers as JSON: the clips by name, and the hash of each list."
-    write_json(path, [asdict(l) | {'clips': l.clips if isinstance(l.clips, dict) else list(l.clips), 'hash': l.hash} for l in ledgers])
+    write_json(
+        path,
+        [
+            asdict(line)
+            | {
+                'clips': line.clips if isinstance(line.clips, dict) else list(line.clips),
+                'hash': line.hash,
+            }
+            for line in ledgers
+        ],
+    )
 
-def load_ledgers(path)->list: # of `Ledger`
+
+def load_ledgers(path) -> list:  # of `Ledger`
     "Reads what `save_ledgers` wrote; raises `StoreError` if it is no such file or a list was changed."
-    read = lambda r: Ledger(r['name'], r['clips'] if isinstance(r['clips'], dict) else tuple(r['clips']), r['labelled'])
-    try: found = [(read(r), r['hash']) for r in json.loads(Path(path).read_text())]
-    except (OSError, ValueError, KeyError, TypeError) as e: raise StoreError(f'holds no ledgers: {e!r}', file=path, remedy='Train the run again') from None
-    for l, saved in found:
-        if l.hash != saved: raise StoreError('is not what was written: the clips do not fit their hash', file=path, value=l.name, remedy='Train the run again')
-    return [l for l, _ in found]
+
+    def read(r):
+        return Ledger(
+            r['name'],
+            r['clips'] if isinstance(r['clips'], dict) else tuple(r['clips']),
+            r['labelled'],
+        )
+
+    try:
+        found = [(read(r), r['hash']) for r in json.loads(Path(path).read_text())]
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise StoreError(
+            f'holds no ledgers: {e!r}', file=path, remedy='Train the run again'
+        ) from None
+    for line, saved in found:
+        if line.hash != saved:
+            raise StoreError(
+                'is not what was written: the clips do not fit their hash',
+                file=path,
+                value=line.name,
+                remedy='Train the run again',
+            )
+    return [line for line, _ in found]

@@ -9,13 +9,27 @@ __all__ = ['RANGES', 'CHOICES', 'check', 'image_transform', 'load_config', 'conf
            'make_optimizer', 'make_average', 'make_schedule', 'plot_curves', 'load_run']
 
 # %% ../../nbs/training/20_loop.ipynb #706f8147
-import ctypes, json, math, os, platform, random, re, sys, time
+import ctypes
+import json
+import math
+import os
+import platform
+import random
+import re
+import sys
+import time
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 
-import matplotlib.pyplot as plt, numpy as np, pandas as pd, seaborn as sns, timm, torch, yaml
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import timm
+import torch
+import yaml
 from filelock import FileLock, Timeout
 from PIL import Image, ImageOps
 from safetensors import SafetensorError, safe_open
@@ -32,267 +46,601 @@ from timm.scheduler.scheduler_factory import scheduler_kwargs
 from timm.utils import ModelEmaV3, dispatch_clip_grad
 from tqdm import tqdm
 
-from ..config import SETTINGS
+from ..config import SETTINGS, Config, understood
+from speaker_vgg_cct.core import (
+    PACKAGE_FOLDER,
+    ConfigError,
+    StoreError,
+    atomic,
+    choose,
+    digest,
+    hash_file,
+    provenance,
+    write_json,
+    write_text,
+)
+from ..data.split import split_hash
+from ..data.waveform import WAVEFORM
 from ..encoders.normalization import DEVIATIONS
-from .leakage import checkpoint_ledger, setting_of
+from speaker_vgg_cct.encoders.speaker import (
+    ENCODERS,
+    encoder_id,
+    load_speaker_pca,
+    save_speaker_pca,
+)
+from ..encoders.voice import FIT_ON
+from ..features.spectrogram import CMAPS, LAYOUTS, WINDOWS, picture_params
 from ..models.cct import FAMILY, TWINS
 from ..models.checkpoints import loaded_line
-from ..config import Config, understood
-from ..core import PACKAGE_FOLDER, ConfigError, StoreError, atomic, choose, digest, hash_file, provenance, write_json, write_text
-from .dataset import CONTROLS, INTERPOLATIONS, SAMPLING, Altered, ClipData, batches, prepare, to_input
-from ..encoders.speaker import ENCODERS, encoder_id, load_speaker_pca, save_speaker_pca
 from ..models.speaker_cct import FUSIONS, SPEAKER_CCTS, SpeakerVGGCCT
-from ..features.spectrogram import CMAPS, LAYOUTS, WINDOWS, picture_params
-from ..data.split import split_hash
-from ..encoders.voice import FIT_ON
-from ..data.waveform import WAVEFORM
+from speaker_vgg_cct.training.dataset import (
+    CONTROLS,
+    INTERPOLATIONS,
+    SAMPLING,
+    Altered,
+    ClipData,
+    batches,
+    prepare,
+    to_input,
+)
+from .leakage import checkpoint_ledger, setting_of
 
 # %% ../../nbs/training/20_loop.ipynb #6844357b
 _any = math.inf
-RANGES = {'epochs': (1, _any), 'batch_size': (2, _any), 'validation_batch_size_multiplier': (1, _any), 'checkpoint_hist': (1, _any), 'recount': (1, _any), 'picture_size': (1, 2048),
-          'img_size': (1, 2048), 'seconds': (.1, 600), 'speaker_dim': (1, _any), 'crop_pct': (.1, 1), 'std': (1e-6, _any), 'scale': (1e-3, 1), 'ratio': (1e-3, _any), 'cutmix_minmax': (0, 1), 'lr_noise': (0, 1),
-          'opt_betas': (0, 1), 'lr_cycle_mul': (1e-3, _any), 'lr_cycle_limit': (1, _any), 'decay_epochs': (1, _any), 'lr_noise_pct': (1e-3, _any), 'trim_db': (1, _any), 'enrol': (0, _any), 'speeds': (.5, 2)}
-RANGES |= {'seed': (-2**63, 2**63 - 1)} # what tables of results can hold
-RANGES |= {k: (0, 1) for k in 'drop attn_drop drop_path picture_drop hflip vflip reprob smoothing mixup_prob mixup_switch_prob model_ema_decay'.split()}
-RANGES |= {k: (0, _any) for k in ('lr min_lr warmup_lr weight_decay momentum opt_eps clip_grad workers mixup cutmix mixup_off_epoch aug_splits color_jitter lr_noise_std '
-                                  'speaker_noise warmup_epochs cooldown_epochs patience_epochs decay_rate').split()}
-CHOICES = {'in_chans': (1, 3), 'layout': LAYOUTS, 'window': WINDOWS, 'cmap': CMAPS, 'fit_on': FIT_ON, 'deviation': (None, *DEVIATIONS), 'speaker_control': (None, *CONTROLS), 'sampling': SAMPLING, 'interpolation': INTERPOLATIONS, 'train_interpolation': ('random', *INTERPOLATIONS),
-           'fusion': (None, *FUSIONS), 'model': [*FAMILY, *TWINS, *SPEAKER_CCTS], 'opt': list_optimizers(), 'remode': ('const', 'rand', 'pixel'), 'mixup_mode': ('batch', 'elem', 'pair'), 'clip_mode': ('norm', 'value', 'agc'),
-           'sched': ('cosine', 'tanh', 'step', 'poly', 'plateau', 'constant'), 'eval_metric': ('uar', 'top1', 'loss')}
+RANGES = {
+    'epochs': (1, _any),
+    'batch_size': (2, _any),
+    'validation_batch_size_multiplier': (1, _any),
+    'checkpoint_hist': (1, _any),
+    'recount': (1, _any),
+    'picture_size': (1, 2048),
+    'img_size': (1, 2048),
+    'seconds': (0.1, 600),
+    'speaker_dim': (1, _any),
+    'crop_pct': (0.1, 1),
+    'std': (1e-6, _any),
+    'scale': (1e-3, 1),
+    'ratio': (1e-3, _any),
+    'cutmix_minmax': (0, 1),
+    'lr_noise': (0, 1),
+    'opt_betas': (0, 1),
+    'lr_cycle_mul': (1e-3, _any),
+    'lr_cycle_limit': (1, _any),
+    'decay_epochs': (1, _any),
+    'lr_noise_pct': (1e-3, _any),
+    'trim_db': (1, _any),
+    'enrol': (0, _any),
+    'speeds': (0.5, 2),
+}
+RANGES |= {'seed': (-(2**63), 2**63 - 1)}  # what tables of results can hold
+RANGES |= {
+    k: (0, 1)
+    for k in [
+        'drop',
+        'attn_drop',
+        'drop_path',
+        'picture_drop',
+        'hflip',
+        'vflip',
+        'reprob',
+        'smoothing',
+        'mixup_prob',
+        'mixup_switch_prob',
+        'model_ema_decay',
+    ]
+}
+RANGES |= {
+    k: (0, _any)
+    for k in [
+        'lr',
+        'min_lr',
+        'warmup_lr',
+        'weight_decay',
+        'momentum',
+        'opt_eps',
+        'clip_grad',
+        'workers',
+        'mixup',
+        'cutmix',
+        'mixup_off_epoch',
+        'aug_splits',
+        'color_jitter',
+        'lr_noise_std',
+        'speaker_noise',
+        'warmup_epochs',
+        'cooldown_epochs',
+        'patience_epochs',
+        'decay_rate',
+    ]
+}
+CHOICES = {
+    'in_chans': (1, 3),
+    'layout': LAYOUTS,
+    'window': WINDOWS,
+    'cmap': CMAPS,
+    'fit_on': FIT_ON,
+    'deviation': (None, *DEVIATIONS),
+    'speaker_control': (None, *CONTROLS),
+    'sampling': SAMPLING,
+    'interpolation': INTERPOLATIONS,
+    'train_interpolation': ('random', *INTERPOLATIONS),
+    'fusion': (None, *FUSIONS),
+    'model': [*FAMILY, *TWINS, *SPEAKER_CCTS],
+    'opt': list_optimizers(),
+    'remode': ('const', 'rand', 'pixel'),
+    'mixup_mode': ('batch', 'elem', 'pair'),
+    'clip_mode': ('norm', 'value', 'agc'),
+    'sched': ('cosine', 'tanh', 'step', 'poly', 'plateau', 'constant'),
+    'eval_metric': ('uar', 'top1', 'loss'),
+}
+
 
 def check(
-    config:Config,
-    where:dict={}, # field → the file that its value was read in
-)->Config: # the same
+    config: Config,
+    where: dict = None,  # field → the file that its value was read in
+) -> Config:  # the same
     "Raises `ConfigError` for a value out of its range or choices, and for options that do not go together."
+    where = where or {}
     for name, (low, high) in RANGES.items():
         values = v if isinstance(v := getattr(config, name), tuple) else (v,)
         if any(v is not None and not low <= v <= high for v in values):
-            raise ConfigError(f'{name} must be at least {low}' + f' and at most {high}'*(high < _any), file=where.get(name), value=getattr(config, name))
+            raise ConfigError(
+                f'{name} must be at least {low}' + f' and at most {high}' * (high < _any),
+                file=where.get(name),
+                value=getattr(config, name),
+            )
     for name in ('scale', 'ratio', 'cutmix_minmax', 'lr_noise'):
-        if isinstance(v := getattr(config, name), tuple) and v[0] > v[1]: raise ConfigError(f'{name} must be a range', file=where.get(name), value=v, remedy='The smaller number first')
-    for e in config.encoder.split('+'): choose(e, ENCODERS, 'encoder', file=where.get('encoder'))
+        if isinstance(v := getattr(config, name), tuple) and v[0] > v[1]:
+            raise ConfigError(
+                f'{name} must be a range',
+                file=where.get(name),
+                value=v,
+                remedy='The smaller number first',
+            )
+    for e in config.encoder.split('+'):
+        choose(e, ENCODERS, 'encoder', file=where.get('encoder'))
     for name, options in CHOICES.items():
         choose(getattr(config, name), options, name, file=where.get(name))
+
     def clash(problem, remedy, *names):
-        return ConfigError(problem, file=next((where[n] for n in names if n in where), None), value=', '.join(f'{n}: {getattr(config, n)}' for n in names), remedy=remedy)
-    if config.fusion and SPEAKER_CCTS.get(config.model, (None,))[0] is not SpeakerVGGCCT: raise clash('the model has no second level to fuse', 'Take a speaker_vgg_cct_<size> model', 'fusion', 'model')
+        return ConfigError(
+            problem,
+            file=next((where[n] for n in names if n in where), None),
+            value=', '.join(f'{n}: {getattr(config, n)}' for n in names),
+            remedy=remedy,
+        )
+
+    if config.fusion and SPEAKER_CCTS.get(config.model, (None,))[0] is not SpeakerVGGCCT:
+        raise clash(
+            'the model has no second level to fuse',
+            'Take a speaker_vgg_cct_<size> model',
+            'fusion',
+            'model',
+        )
     for name in ('speaker_dim', 'late_fusion'):
-        if getattr(config, name) and config.model not in SPEAKER_CCTS: raise clash('the model takes no speaker vector', 'Take a speaker_vgg_cct model', name, 'model')
-    if config.encoder_drop and '+' not in config.encoder: raise clash('one encoder alone cannot be left out', 'Join several by +, or leave encoder_drop out', 'encoder_drop', 'encoder')
+        if getattr(config, name) and config.model not in SPEAKER_CCTS:
+            raise clash(
+                'the model takes no speaker vector', 'Take a speaker_vgg_cct model', name, 'model'
+            )
+    if config.encoder_drop and '+' not in config.encoder:
+        raise clash(
+            'one encoder alone cannot be left out',
+            'Join several by +, or leave encoder_drop out',
+            'encoder_drop',
+            'encoder',
+        )
     if config.late_fusion and not {*config.late_fusion.split('+')} <= {*config.encoder.split('+')}:
-        raise clash('late fusion needs an encoder that the model uses', 'Name one or several of those in encoder', 'late_fusion', 'encoder')
-    if config.mixes and config.batch_size % 2: raise clash('pairs are mixed, so batch_size must be even', 'Change it by one', 'batch_size', 'mixup', 'cutmix')
-    if config.aug_splits == 1 or config.jsd and config.views < 2 and not config.no_aug: raise clash('aug_splits must be at least 2, or 0 without jsd', 'The reference says 3 for jsd', 'aug_splits', 'jsd')
-    if config.views and config.mixes: raise clash('aug_splits cannot be had with mixing', 'Leave one of them out', 'aug_splits', 'mixup', 'cutmix', 'cutmix_minmax')
-    if config.model_ema_warmup and not config.model_ema: raise clash('there is no running average to warm up', 'Add model_ema, or leave model_ema_warmup out', 'model_ema_warmup', 'model_ema')
-    if config.alters: image_transform(config, (32, 32), where.get('aa'))
+        raise clash(
+            'late fusion needs an encoder that the model uses',
+            'Name one or several of those in encoder',
+            'late_fusion',
+            'encoder',
+        )
+    if config.mixes and config.batch_size % 2:
+        raise clash(
+            'pairs are mixed, so batch_size must be even',
+            'Change it by one',
+            'batch_size',
+            'mixup',
+            'cutmix',
+        )
+    if config.aug_splits == 1 or config.jsd and config.views < 2 and not config.no_aug:
+        raise clash(
+            'aug_splits must be at least 2, or 0 without jsd',
+            'The reference says 3 for jsd',
+            'aug_splits',
+            'jsd',
+        )
+    if config.views and config.mixes:
+        raise clash(
+            'aug_splits cannot be had with mixing',
+            'Leave one of them out',
+            'aug_splits',
+            'mixup',
+            'cutmix',
+            'cutmix_minmax',
+        )
+    if config.model_ema_warmup and not config.model_ema:
+        raise clash(
+            'there is no running average to warm up',
+            'Add model_ema, or leave model_ema_warmup out',
+            'model_ema_warmup',
+            'model_ema',
+        )
+    if config.alters:
+        image_transform(config, (32, 32), where.get('aa'))
     return config
 
 # %% ../../nbs/training/20_loop.ipynb #7496f0b4
 def image_transform(
-    config:Config,
-    img_size:tuple, # (H, W) of the network
-    file=None, # where `aa` was read
-)->tuple: # timm's three steps, for `dataset.Altered`
+    config: Config,
+    img_size: tuple,  # (H, W) of the network
+    file=None,  # where `aa` was read
+) -> tuple:  # timm's three steps, for `dataset.Altered`
     "How pictures are altered in training. Without a `scale` the whole picture is kept; with one, crops are 3:4 to 4:3 unless a `ratio` is given."
-    whole = (img_size[1]/img_size[0],)*2 # the shape of the picture itself
+    whole = (img_size[1] / img_size[0],) * 2  # the shape of the picture itself
     try:
-        steps = create_transform(img_size, is_training=True, scale=config.scale or (1, 1), ratio=config.ratio or (None if config.scale else whole), hflip=config.hflip, vflip=config.vflip,
-                                color_jitter=config.color_jitter, auto_augment=config.aa, interpolation=config.train_interpolation, mean=config.mean, use_prefetcher=True, separate=True)
+        steps = create_transform(
+            img_size,
+            is_training=True,
+            scale=config.scale or (1, 1),
+            ratio=config.ratio or (None if config.scale else whole),
+            hflip=config.hflip,
+            vflip=config.vflip,
+            color_jitter=config.color_jitter,
+            auto_augment=config.aa,
+            interpolation=config.train_interpolation,
+            mean=config.mean,
+            use_prefetcher=True,
+            separate=True,
+        )
     except (AssertionError, ValueError, KeyError, IndexError) as e:
-        raise ConfigError('aa is not an augmentation that timm knows', file=file, value=config.aa, remedy='Such as rand-m9-mstd0.5-inc1, augmix-m3, v0, original') from e
+        raise ConfigError(
+            'aa is not an augmentation that timm knows',
+            file=file,
+            value=config.aa,
+            remedy='Such as rand-m9-mstd0.5-inc1, augmix-m3, v0, original',
+        ) from e
     for step in steps[1].transforms:
-        for op in [*getattr(step, 'ops', []), *(op for policy in getattr(step, 'policy', []) for op in policy)]:
-            if op.name.startswith('Posterize'): op.aug_fn = _posterize
+        for op in [
+            *getattr(step, 'ops', []),
+            *(op for policy in getattr(step, 'policy', []) for op in policy),
+        ]:
+            if op.name.startswith('Posterize'):
+                op.aug_fn = _posterize
     return steps
+
 
 def _posterize(image, bits, **_):
     "Keeps the highest bits of each channel. timm asks for 0 at its strongest, which Pillow refuses since version 13: that is black."
-    return image if bits >= 8 else ImageOps.posterize(image, bits) if bits > 0 else Image.new(image.mode, image.size)
+    return (
+        image
+        if bits >= 8
+        else ImageOps.posterize(image, bits)
+        if bits > 0
+        else Image.new(image.mode, image.size)
+    )
 
 # %% ../../nbs/training/20_loop.ipynb #bc0e3bbd
-_folders = [Path('configs'), PACKAGE_FOLDER.parent/'configs']
+_folders = [Path('configs'), PACKAGE_FOLDER.parent / 'configs']
+
 
 def load_config(
-    preset='cpu', # a name in `configs/`, or a path of a YAML file
-    **options, # override the file; None leaves the file's value
-)->Config:
+    preset='cpu',  # a name in `configs/`, or a path of a YAML file
+    **options,  # override the file; None leaves the file's value
+) -> Config:
     "The options of a preset or YAML file, after those of the `preset` that it names, with overrides; raises `ConfigError` for unknown keys and values out of range."
-    found, said = _in_files(preset), understood({k: v for k, v in options.items() if v is not None}, None)
-    return check(Config(**{k: v for k, (v, _) in found.items()} | said), {k: file for k, (_, file) in found.items() if k not in said})
+    found, said = (
+        _in_files(preset),
+        understood({k: v for k, v in options.items() if v is not None}, None),
+    )
+    return check(
+        Config(**{k: v for k, (v, _) in found.items()} | said),
+        {k: file for k, (_, file) in found.items() if k not in said},
+    )
 
-def _in_files(preset, above=()): # field → its value and the file that says so
-    file = next((f for f in [Path(preset)] + [d/f'{preset}.yaml' for d in _folders] if f.is_file()), None)
-    if file is None: choose(preset, sorted({f.stem for d in _folders for f in d.glob('*.yaml')}), 'preset', file=above[-1] if above else None)
-    if file in above: raise ConfigError('is its own preset', file=file, value=preset, remedy='Name another')
-    try: read = yaml.safe_load(file.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as e: raise ConfigError(f'is not readable YAML: {e}', file=file) from None
-    if not isinstance(read, dict): raise ConfigError('must hold a table of options', file=file, value=type(read).__name__)
+
+def _in_files(preset, above=()):  # field → its value and the file that says so
+    file = next(
+        (f for f in [Path(preset)] + [d / f'{preset}.yaml' for d in _folders] if f.is_file()), None
+    )
+    if file is None:
+        choose(
+            preset,
+            sorted({f.stem for d in _folders for f in d.glob('*.yaml')}),
+            'preset',
+            file=above[-1] if above else None,
+        )
+    if file in above:
+        raise ConfigError('is its own preset', file=file, value=preset, remedy='Name another')
+    try:
+        read = yaml.safe_load(file.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise ConfigError(f'is not readable YAML: {e}', file=file) from None
+    if not isinstance(read, dict):
+        raise ConfigError('must hold a table of options', file=file, value=type(read).__name__)
     first = _in_files(read.pop('preset'), (*above, file)) if 'preset' in read else {}
     return first | {k: (v, file) for k, v in understood(read, file).items()}
 
+
 def config_of(
-    given:dict, # options by name, as in a YAML file
-    file=None, # where they were read, for the error
-)->Config:
+    given: dict,  # options by name, as in a YAML file
+    file=None,  # where they were read, for the error
+) -> Config:
     "The options of a table; raises `ConfigError` for unknown keys and values out of range."
     return check(Config(**understood(given, file)), dict.fromkeys(given, file))
 
 # %% ../../nbs/training/20_loop.ipynb #d14c9a68
 def make_model(
-    config:Config,
-    num_classes:int,
-    start:bool=False, # from the weights that the configuration asks for; `model.loaded` then tells of every entry
+    config: Config,
+    num_classes: int,
+    start: bool = False,  # from the weights that the configuration asks for; `model.loaded` then tells of every entry
 ):
     "The network of a configuration, with random weights drawn from its seed."
     torch.manual_seed(int(digest(config.seed, 'weights'), 16) % 2**63)
-    more = {k: v for k, v in (('img_size', config.img_size), ('fusion', config.fusion), ('speaker_dim', config.speaker_dim), ('late_fusion', bool(config.late_fusion) or None)) if v is not None}
-    if start: more |= {'checkpoint': config.initial_checkpoint} if config.initial_checkpoint else {'pretrained': config.pretrained}
-    model = timm.create_model(config.model, num_classes=num_classes, in_chans=config.in_chans, drop_rate=config.drop,
-                              attn_drop_rate=config.attn_drop, drop_path_rate=config.drop_path, **more)
+    more = {
+        k: v
+        for k, v in (
+            ('img_size', config.img_size),
+            ('fusion', config.fusion),
+            ('speaker_dim', config.speaker_dim),
+            ('late_fusion', bool(config.late_fusion) or None),
+        )
+        if v is not None
+    }
+    if start:
+        more |= (
+            {'checkpoint': config.initial_checkpoint}
+            if config.initial_checkpoint
+            else {'pretrained': config.pretrained}
+        )
+    model = timm.create_model(
+        config.model,
+        num_classes=num_classes,
+        in_chans=config.in_chans,
+        drop_rate=config.drop,
+        attn_drop_rate=config.attn_drop,
+        drop_path_rate=config.drop_path,
+        **more,
+    )
     return model.to(memory_format=torch.channels_last) if config.channels_last else model
 
-def model_input(batch, model, config:Config, device, training=False):
+
+def model_input(batch, model, config: Config, device, training=False):
     "A batch of `dataset.batches` as the arguments of the model, and its labels. In training the whole picture is shown."
     picture, speaker, labels = (t.to(device, non_blocking=True) for t in batch)
-    picture = to_input(picture, model.img_size, config.cmap, config.in_chans, config.mean, config.std, config.interpolation, 1.0 if training else config.crop_pct)
-    if config.channels_last: picture = picture.contiguous(memory_format=torch.channels_last)
+    picture = to_input(
+        picture,
+        model.img_size,
+        config.cmap,
+        config.in_chans,
+        config.mean,
+        config.std,
+        config.interpolation,
+        1.0 if training else config.crop_pct,
+    )
+    if config.channels_last:
+        picture = picture.contiguous(memory_format=torch.channels_last)
     return ((picture, speaker) if model.takes_speaker else (picture,)), labels
 
+
 def pick_device(
-    device:str='auto', # `auto`: a GPU if there is one; else any name that torch knows
-)->torch.device:
+    device: str = 'auto',  # `auto`: a GPU if there is one; else any name that torch knows
+) -> torch.device:
     "The device to compute on; raises `ConfigError` for one that is not there."
-    if device == 'auto': device = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
-    try: torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as e: raise ConfigError(f'device cannot be used: {str(e).splitlines()[0]}', value=device, remedy='Try auto or cpu') from None
+    if device == 'auto':
+        device = (
+            'cuda'
+            if torch.cuda.is_available()
+            else 'mps'
+            if torch.backends.mps.is_available()
+            else 'cpu'
+        )
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as e:
+        raise ConfigError(
+            f'device cannot be used: {str(e).splitlines()[0]}',
+            value=device,
+            remedy='Try auto or cpu',
+        ) from None
     return torch.device(device)
 
+
 @contextmanager
-def threads(n:int):
+def threads(n: int):
     "Inside the block PyTorch and the numerical libraries compute with `n` threads, which the last digits of a training depend on."
-    before = torch.get_num_threads(); torch.set_num_threads(n)
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
     try:
-        with threadpool_limits(n): yield
-    finally: torch.set_num_threads(before)
+        with threadpool_limits(n):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 # %% ../../nbs/training/20_loop.ipynb #3fe63d00
 def keep_memory():
     "From now on this process keeps the memory that it frees, up to 1 GiB, for itself (with glibc; elsewhere nothing changes)."
-    if platform.libc_ver()[0] != 'glibc': return
-    for limit in (-1, -3): ctypes.CDLL(None).mallopt(limit, 2**30) # its M_TRIM_THRESHOLD and M_MMAP_THRESHOLD
+    if platform.libc_ver()[0] != 'glibc':
+        return
+    for limit in (-1, -3):
+        ctypes.CDLL(None).mallopt(limit, 2**30)  # its M_TRIM_THRESHOLD and M_MMAP_THRESHOLD
 
 # %% ../../nbs/training/20_loop.ipynb #72cd389f
 class Team:
     "The processes that train one model; with no `accelerator` one process, alone, for which nothing here does anything."
-    def __init__(self,
-        device='cpu', # that this process computes on
-        accelerator=None, # of Accelerate
+
+    def __init__(
+        self,
+        device='cpu',  # that this process computes on
+        accelerator=None,  # of Accelerate
     ):
         self.device, self.accelerator, self.nets = torch.device(device), accelerator, {}
-        self.size, self.rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
+        self.size, self.rank = (
+            (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
+        )
 
     def net(self, model):
         "What is called in place of `model` in training, so that all get the mean of their gradients."
-        if self.size > 1 and model not in self.nets: self.nets[model] = self.accelerator.prepare_model(model)
+        if self.size > 1 and model not in self.nets:
+            self.nets[model] = self.accelerator.prepare_model(model)
         return self.nets.get(model, model)
 
     def share(self, x, views=1):
         "This process's rows of a batch, the same clips in each view."
-        if self.size == 1: return x
-        x = x.unflatten(0, (views, -1)); n = x.shape[1]//self.size
-        return x[:, self.rank*n:(self.rank + 1)*n].flatten(0, 1)
+        if self.size == 1:
+            return x
+        x = x.unflatten(0, (views, -1))
+        n = x.shape[1] // self.size
+        return x[:, self.rank * n : (self.rank + 1) * n].flatten(0, 1)
 
     @contextmanager
     def own(self, *names):
         "Inside the block each process draws its own; afterwards they draw alike again."
-        if self.size == 1: yield; return
+        if self.size == 1:
+            yield
+            return
         with torch.random.fork_rng([self.device] if self.device.type == 'cuda' else []):
-            torch.manual_seed(int(digest(*names, self.rank), 16) % 2**63); yield
+            torch.manual_seed(int(digest(*names, self.rank), 16) % 2**63)
+            yield
 
-    def sum(self, x:np.ndarray)->np.ndarray:
+    def sum(self, x: np.ndarray) -> np.ndarray:
         "Over all processes."
-        return self.accelerator.reduce(torch.from_numpy(x).to(self.device)).cpu().numpy() if self.size > 1 else x
+        return (
+            self.accelerator.reduce(torch.from_numpy(x).to(self.device)).cpu().numpy()
+            if self.size > 1
+            else x
+        )
 
     def agree(self, well=True):
         "Waits for all; ends this process without a word if another one, which has said why, is not well."
-        if self.sum(np.array([not well], np.int64))[0] and well: sys.exit(1)
+        if self.sum(np.array([not well], np.int64))[0] and well:
+            sys.exit(1)
 
     @contextmanager
     def first(self):
         "The block is run by the first process, then by the others, quietly; if it fails there, it is not run by them."
         if self.rank:
             self.agree()
-            with redirect_stdout(None): yield
+            with redirect_stdout(None):
+                yield
             return
-        try: yield
-        except BaseException: self.agree(False); raise
+        try:
+            yield
+        except BaseException:
+            self.agree(False)
+            raise
         self.agree()
 
 # %% ../../nbs/training/20_loop.ipynb #fc4a56ef
 @contextmanager
 def launched(
-    device:str='auto', # as for `pick_device`; of several processes each has a GPU of its own
-): # yields a `Team`
+    device: str = 'auto',  # as for `pick_device`; of several processes each has a GPU of its own
+):  # yields a `Team`
     "The processes that `accelerate launch` started, or one alone."
-    if int(os.environ.get('WORLD_SIZE', 1)) < 2: yield Team(pick_device(device)); return
+    if int(os.environ.get('WORLD_SIZE', 1)) < 2:
+        yield Team(pick_device(device))
+        return
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+
     # static_graph: some of the networks have weights that they do not use
-    made = Accelerator(cpu=device == 'cpu', mixed_precision='no', kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7)), DistributedDataParallelKwargs(static_graph=True)])
+    made = Accelerator(
+        cpu=device == 'cpu',
+        mixed_precision='no',
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=timedelta(days=7)),
+            DistributedDataParallelKwargs(static_graph=True),
+        ],
+    )
     team = Team(made.device, made)
     try:
-        with team.first(): pick_device(device)
+        with team.first():
+            pick_device(device)
         yield team
     except KeyboardInterrupt:
-        if team.rank: sys.exit(130)
+        if team.rank:
+            sys.exit(130)
         raise
     except RuntimeError as e:
-        if _LOST.search(str(e)): sys.exit(1)
+        if _LOST.search(str(e)):
+            sys.exit(1)
         raise
-    finally: made.end_training()
+    finally:
+        made.end_training()
 
-_LOST = re.compile('gloo|nccl|Connection (closed|reset)', re.I) # as torch says that another process has ended
+
+_LOST = re.compile(
+    'gloo|nccl|Connection (closed|reset)', re.I
+)  # as torch says that another process has ended
 
 # %% ../../nbs/training/20_loop.ipynb #735319cd
 @torch.no_grad()
 def predict_logits(
-    model, data:ClipData, config:Config, device='cpu',
-    batch_size:int=None, # None: as the configuration says
-    team:Team=None, # processes that take the batches in turn; None: this one alone
-)->np.ndarray: # float32 [clips, classes]
+    model,
+    data: ClipData,
+    config: Config,
+    device='cpu',
+    batch_size: int = None,  # None: as the configuration says
+    team: Team = None,  # processes that take the batches in turn; None: this one alone
+) -> np.ndarray:  # float32 [clips, classes]
     "The model's answers for a part, in the order of its rows."
-    model.eval(); team, size = team or Team(device), batch_size or config.batch_size*config.validation_batch_size_multiplier
-    found = [model(*model_input(b, model, config, device)[0]).float().cpu().numpy() for b in batches(data, size, workers=config.workers, turn=slice(team.rank, None, team.size))]
-    if team.size == 1: return np.concatenate(found)
+    model.eval()
+    team, size = (
+        team or Team(device),
+        batch_size or config.batch_size * config.validation_batch_size_multiplier,
+    )
+    found = [
+        model(*model_input(b, model, config, device)[0]).float().cpu().numpy()
+        for b in batches(data, size, workers=config.workers, turn=slice(team.rank, None, team.size))
+    ]
+    if team.size == 1:
+        return np.concatenate(found)
     whole = np.zeros((len(data), model.num_classes), np.float32)
-    for k, logits in enumerate(found): start = (k*team.size + team.rank)*size; whole[start:start + len(logits)] = logits
+    for k, logits in enumerate(found):
+        start = (k * team.size + team.rank) * size
+        whole[start : start + len(logits)] = logits
     return team.sum(whole)
 
+
 def scores(
-    logits:np.ndarray, # float [clips, classes]
-    labels:np.ndarray, # int [clips]
-)->dict:
+    logits: np.ndarray,  # float [clips, classes]
+    labels: np.ndarray,  # int [clips]
+) -> dict:
     "Loss (nats), top-1 accuracy and UAR, the latter two in percent."
     guess = logits.argmax(1)
-    loss = float(torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)))
-    return {'loss': loss, 'top1': 100*accuracy_score(labels, guess), 'uar': 100*balanced_accuracy_score(labels, guess)}
+    loss = float(
+        torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
+    )
+    return {
+        'loss': loss,
+        'top1': 100 * accuracy_score(labels, guess),
+        'uar': 100 * balanced_accuracy_score(labels, guess),
+    }
 
 # %% ../../nbs/training/20_loop.ipynb #49986534
 class SpeakerMixup(Mixup):
     "timm's Mixup/CutMix that mixes the speaker vectors by the same weight: a number, or float [n, 1]."
-    def _keep(self, weight): self.weight = weight; return weight
-    def _mix_batch(self, x): return self._keep(super()._mix_batch(x))
-    def _mix_elem(self, x): return self._keep(super()._mix_elem(x))
-    def _mix_pair(self, x): return self._keep(super()._mix_pair(x))
+
+    def _keep(self, weight):
+        self.weight = weight
+        return weight
+
+    def _mix_batch(self, x):
+        return self._keep(super()._mix_batch(x))
+
+    def _mix_elem(self, x):
+        return self._keep(super()._mix_elem(x))
+
+    def _mix_pair(self, x):
+        return self._keep(super()._mix_pair(x))
 
     def __call__(self, x, speaker, target):
         x, target = super().__call__(x, target)
-        return x, speaker*self.weight + speaker.flip(0)*(1 - self.weight), target
+        return x, speaker * self.weight + speaker.flip(0) * (1 - self.weight), target
 
 # %% ../../nbs/training/20_loop.ipynb #003d3650
-def save_state(path, modules:dict, optimizer, state:dict):
+def save_state(path, modules: dict, optimizer, state: dict):
     "Writes modules' weights, the optimizer and plain values as one safetensors file."
     opt = optimizer.state_dict()
     tensors = {f'{name}/{k}': v for name, m in modules.items() for k, v in m.state_dict().items()}
@@ -300,235 +648,516 @@ def save_state(path, modules:dict, optimizer, state:dict):
     tensors |= {f'optimizer/{k}': v for k, v in moments.items() if torch.is_tensor(v)}
     plain = {k: v for k, v in moments.items() if not torch.is_tensor(v)}
     header = {'state': json.dumps({**state, 'groups': opt['param_groups'], 'plain': plain})}
-    with atomic(path) as tmp: save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, tmp, metadata=header)
+    with atomic(path) as tmp:
+        save_file(
+            {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},
+            tmp,
+            metadata=header,
+        )
 
-def load_state(path, modules:dict, optimizer)->dict:
+
+def load_state(path, modules: dict, optimizer) -> dict:
     "Reads what `save_state` wrote into the modules and the optimizer; returns the plain values."
     try:
-        with safe_open(path, 'pt') as f: state = json.loads(f.metadata()['state'])
+        with safe_open(path, 'pt') as f:
+            state = json.loads(f.metadata()['state'])
         tensors = load_file(path)
-    except (SafetensorError, OSError, KeyError, TypeError) as e: raise StoreError(f'is not a state to resume from: {e}', file=path, remedy='Delete it to start again') from None
-    for name, m in modules.items(): m.load_state_dict({k.removeprefix(f'{name}/'): v for k, v in tensors.items() if k.startswith(f'{name}/')})
+    except (SafetensorError, OSError, KeyError, TypeError) as e:
+        raise StoreError(
+            f'is not a state to resume from: {e}', file=path, remedy='Delete it to start again'
+        ) from None
+    for name, m in modules.items():
+        m.load_state_dict(
+            {k.removeprefix(f'{name}/'): v for k, v in tensors.items() if k.startswith(f'{name}/')}
+        )
     moments = {}
-    for k, v in [(k.removeprefix('optimizer/'), v) for k, v in tensors.items() if k.startswith('optimizer/')] + list(state.pop('plain').items()):
-        i, what = k.split('/'); moments.setdefault(int(i), {})[what] = v
+    for k, v in [
+        (k.removeprefix('optimizer/'), v) for k, v in tensors.items() if k.startswith('optimizer/')
+    ] + list(state.pop('plain').items()):
+        i, what = k.split('/')
+        moments.setdefault(int(i), {})[what] = v
     optimizer.load_state_dict({'state': moments, 'param_groups': state.pop('groups')})
     return state
 
 # %% ../../nbs/training/20_loop.ipynb #679503d3
-def seed_epoch(seed:int, epoch:int):
+def seed_epoch(seed: int, epoch: int):
     "Seeds every generator that an epoch draws from; timm's Mixup uses NumPy's global one, its RandomErasing Python's."
     n = int(digest(seed, 'epoch', epoch), 16)
-    torch.manual_seed(n % 2**63); np.random.seed(n % 2**32); random.seed(n)
+    torch.manual_seed(n % 2**63)
+    np.random.seed(n % 2**32)
+    random.seed(n)
 
-def criterion_of(config, mixing:bool):
+
+def criterion_of(config, mixing: bool):
     "The loss of training: soft targets where labels are mixed, Jensen-Shannon between the views of AugMix, else cross-entropy with smoothing."
-    if mixing: return SoftTargetCrossEntropy()
-    return JsdCrossEntropy(config.views, smoothing=config.smoothing) if config.jsd and config.views else LabelSmoothingCrossEntropy(config.smoothing)
+    if mixing:
+        return SoftTargetCrossEntropy()
+    return (
+        JsdCrossEntropy(config.views, smoothing=config.smoothing)
+        if config.jsd and config.views
+        else LabelSmoothingCrossEntropy(config.smoothing)
+    )
+
 
 def _dealt(data, config, order, team):
     "The batches of an epoch. Of several processes each reads some in turn, and sends them to the others."
-    loader = batches(data, config.batch_size, True, torch.Generator().manual_seed(order), True, config.workers, config.sampling, slice(team.rank, None, team.size))
-    if team.size == 1: yield from loader; return
+    loader = batches(
+        data,
+        config.batch_size,
+        True,
+        torch.Generator().manual_seed(order),
+        True,
+        config.workers,
+        config.sampling,
+        slice(team.rank, None, team.size),
+    )
+    if team.size == 1:
+        yield from loader
+        return
     from accelerate.utils import broadcast
-    own, blank = iter(loader), [t.new_empty(config.batch_size*len(t), *t.shape[1:], device=team.device) for t in data[[0]]]
-    for k in range(len(data)//config.batch_size):
-        batch = [t.to(team.device).contiguous() for t in next(own)] if k % team.size == team.rank else blank
+
+    own, blank = (
+        iter(loader),
+        [
+            t.new_empty(config.batch_size * len(t), *t.shape[1:], device=team.device)
+            for t in data[[0]]
+        ],
+    )
+    for k in range(len(data) // config.batch_size):
+        batch = (
+            [t.to(team.device).contiguous() for t in next(own)]
+            if k % team.size == team.rank
+            else blank
+        )
         yield [broadcast(t, k % team.size) if t.numel() else t for t in batch]
 
-def train_epoch(model, data, config, optimizer, epoch, device, ema=None, tick=lambda: None, team=None)->float: # mean loss
+
+def train_epoch(
+    model, data, config, optimizer, epoch, device, ema=None, tick=lambda: None, team=None
+) -> float:  # mean loss
     "One pass over the training part."
-    team = team or Team(device); net = team.net(model); seed_epoch(config.seed, epoch); model.train()
+    team = team or Team(device)
+    net = team.net(model)
+    seed_epoch(config.seed, epoch)
+    model.train()
     mixing = config.mixes and not (config.mixup_off_epoch and epoch >= config.mixup_off_epoch)
-    mix = SpeakerMixup(config.mixup, config.cutmix, config.cutmix_minmax, config.mixup_prob, config.mixup_switch_prob, config.mixup_mode,
-                       label_smoothing=config.smoothing, num_classes=model.num_classes) if mixing else None
+    mix = (
+        SpeakerMixup(
+            config.mixup,
+            config.cutmix,
+            config.cutmix_minmax,
+            config.mixup_prob,
+            config.mixup_switch_prob,
+            config.mixup_mode,
+            label_smoothing=config.smoothing,
+            num_classes=model.num_classes,
+        )
+        if mixing
+        else None
+    )
     criterion, head = criterion_of(config, mixing), model.classifier.fc.weight
-    erase = RandomErasing(0 if config.no_aug else config.reprob, mode=config.remode, max_count=config.recount, num_splits=config.views if config.resplit else 0, device=str(device))
-    if config.alters: data = Altered(data, image_transform(config, model.img_size), config.cmap if config.in_chans == 3 else None, max(1, config.views), (config.seed, epoch))
-    total, count, steps = 0.0, 0, len(data)//config.batch_size
+    erase = RandomErasing(
+        0 if config.no_aug else config.reprob,
+        mode=config.remode,
+        max_count=config.recount,
+        num_splits=config.views if config.resplit else 0,
+        device=str(device),
+    )
+    if config.alters:
+        data = Altered(
+            data,
+            image_transform(config, model.img_size),
+            config.cmap if config.in_chans == 3 else None,
+            max(1, config.views),
+            (config.seed, epoch),
+        )
+    total, count, steps = 0.0, 0, len(data) // config.batch_size
     # the last, smaller batch is left out, as in the reference; an odd one could not be mixed
-    for step, batch in enumerate(_dealt(data, config, int(digest(config.seed, epoch), 16) % 2**63, team)):
+    for step, batch in enumerate(
+        _dealt(data, config, int(digest(config.seed, epoch), 16) % 2**63, team)
+    ):
         inputs, target = model_input(batch, model, config, device, training=True)
         inputs = (erase(inputs[0]), *inputs[1:])
         if model.takes_speaker and not config.no_aug:
             picture, speaker = inputs
-            if config.picture_drop: picture = picture*(torch.rand(len(target), 1, 1, 1, device=device) >= config.picture_drop)
-            if config.speaker_noise: speaker = speaker + config.speaker_noise*torch.randn_like(speaker)
+            if config.picture_drop:
+                picture = picture * (
+                    torch.rand(len(target), 1, 1, 1, device=device) >= config.picture_drop
+                )
+            if config.speaker_noise:
+                speaker = speaker + config.speaker_noise * torch.randn_like(speaker)
             inputs = picture, speaker
         if mix:
-            x, speaker, target = mix(inputs[0], inputs[1] if model.takes_speaker else inputs[0].new_zeros(len(target), 1), target)
-            inputs = (x, speaker)[:len(inputs)]
+            x, speaker, target = mix(
+                inputs[0],
+                inputs[1] if model.takes_speaker else inputs[0].new_zeros(len(target), 1),
+                target,
+            )
+            inputs = (x, speaker)[: len(inputs)]
         *inputs, target = (team.share(t, max(1, config.views)) for t in (*inputs, target))
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.amp), team.own(config.seed, epoch, step): loss = criterion(net(*inputs), target)
-        if config.weights_regularization: loss = loss + head.abs().sum()
-        if not torch.isfinite(loss): raise ConfigError('the training loss is not finite', value=f'epoch {epoch}', remedy=f'Lower the learning rate ({config.lr})')
-        optimizer.zero_grad(); loss.backward()
-        if config.clip_grad: dispatch_clip_grad(model_parameters(model, exclude_head=config.clip_mode == 'agc'), config.clip_grad, config.clip_mode)
+        with (
+            torch.autocast(device.type, torch.bfloat16, enabled=config.amp),
+            team.own(config.seed, epoch, step),
+        ):
+            loss = criterion(net(*inputs), target)
+        if config.weights_regularization:
+            loss = loss + head.abs().sum()
+        if not torch.isfinite(loss):
+            raise ConfigError(
+                'the training loss is not finite',
+                value=f'epoch {epoch}',
+                remedy=f'Lower the learning rate ({config.lr})',
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        if config.clip_grad:
+            dispatch_clip_grad(
+                model_parameters(model, exclude_head=config.clip_mode == 'agc'),
+                config.clip_grad,
+                config.clip_mode,
+            )
         optimizer.step()
-        if ema is not None: ema.update(model, epoch*steps + step + 1 if ema.use_warmup else None)
-        total += loss.item()*len(target); count += len(target); tick()
+        if ema is not None:
+            ema.update(model, epoch * steps + step + 1 if ema.use_warmup else None)
+        total += loss.item() * len(target)
+        count += len(target)
+        tick()
     total, count = team.sum(np.array([total, count]))
-    return float(total/count)
+    return float(total / count)
 
 # %% ../../nbs/training/20_loop.ipynb #58c7a731
 def same_run(
-    folder, # of a run
-    made:dict, # its provenance
-    what=('config_hash', 'split_hash', 'waveform'), # entries that must agree
-)->bool: # is the run there already; its provenance then stays that of its beginning
+    folder,  # of a run
+    made: dict,  # its provenance
+    what=('config_hash', 'split_hash', 'waveform'),  # entries that must agree
+) -> bool:  # is the run there already; its provenance then stays that of its beginning
     "Refuses a folder that holds another run."
-    f = Path(folder)/'provenance.json'
-    if not f.exists(): return False
+    f = Path(folder) / 'provenance.json'
+    if not f.exists():
+        return False
     old = json.loads(f.read_text())
     for w in what:
-        if old.get(w) != made[w]: raise ConfigError(f'holds a run with another {w}', file=folder, value=old.get(w), remedy=f'This one is {made[w]}. Choose another folder or delete that one')
+        if old.get(w) != made[w]:
+            raise ConfigError(
+                f'holds a run with another {w}',
+                file=folder,
+                value=old.get(w),
+                remedy=f'This one is {made[w]}. Choose another folder or delete that one',
+            )
     return True
 
-def _write_loaded(loaded, out)->dict: # an entry of the provenance
+
+def _write_loaded(loaded, out) -> dict:  # an entry of the provenance
     "What a run started from: the table in full, a line for the reader, the file for the record."
-    print(loaded_line(loaded)); file = Path(loaded.attrs['file'])
-    with atomic(out/'loaded.csv') as tmp: loaded.to_csv(tmp, index=False)
-    return {'start': {'file': file.name, 'sha256': hash_file(file), **loaded.what.value_counts().to_dict()}}
+    print(loaded_line(loaded))
+    file = Path(loaded.attrs['file'])
+    with atomic(out / 'loaded.csv') as tmp:
+        loaded.to_csv(tmp, index=False)
+    return {
+        'start': {
+            'file': file.name,
+            'sha256': hash_file(file),
+            **loaded.what.value_counts().to_dict(),
+        }
+    }
+
 
 def train(
-    parts:dict, # of `dataset.prepare`
-    pca, # of `dataset.prepare`
-    split:pd.DataFrame, # of `split.make_split`
-    config:Config,
-    out, # the run folder
-    device:str='auto',
-    watch=None, # a part, such as the test, of which the UAR is written down after each epoch and nothing else is done with it
-    team:Team=None, # of `launched`, whose processes all call this; its device counts. None: this process alone
-    **more, # further entries for `provenance.json`, such as the command
-)->Path: # the run folder
+    parts: dict,  # of `dataset.prepare`
+    pca,  # of `dataset.prepare`
+    split: pd.DataFrame,  # of `split.make_split`
+    config: Config,
+    out,  # the run folder
+    device: str = 'auto',
+    watch=None,  # a part, such as the test, of which the UAR is written down after each epoch and nothing else is done with it
+    team: Team = None,  # of `launched`, whose processes all call this; its device counts. None: this process alone
+    **more,  # further entries for `provenance.json`, such as the command
+) -> Path:  # the run folder
     "Trains, or goes on training, and keeps the weights of the best epoch on validation speakers."
-    out, team = Path(out), team or Team(pick_device(device)); keep_memory()
+    out, team = Path(out), team or Team(pick_device(device))
+    keep_memory()
     with ExitStack() as held:
         with team.first():
             out.mkdir(parents=True, exist_ok=True)
             attrs = split.attrs
             rows = pd.concat([p.rows for p in parts.values()]).drop_duplicates('clip')
             known = checkpoint_ledger(config.initial_checkpoint, rows)
-            setting = max(config.setting if pca else 'inductive', setting_of([known] if known else [], split, rows), key=[*SETTINGS.values()].index)
-            made = provenance(**more, threads=torch.get_num_threads(), processes={'0': team.size}, synthetic=bool(rows.synthetic.all()), model=config.model, classes=attrs['classes'], setting=setting, config_hash=config.hash, waveform=WAVEFORM,
-                              label_hash=attrs['label_hash'], split_hash=split_hash(split), **({'encoder': encoder_id(config.encoder, config.weights)} if pca else {}), split={k: v for k, v in attrs.items() if k not in ('classes', 'label_hash')})
-            if len(parts['train']) < config.batch_size: raise ConfigError('batch_size is larger than the training part', value=config.batch_size, remedy=f'It has {len(parts["train"])} rows')
-            if config.batch_size % team.size: raise ConfigError(f'batch_size must be divisible by the number of processes, {team.size}', value=config.batch_size)
+            setting = max(
+                config.setting if pca else 'inductive',
+                setting_of([known] if known else [], split, rows),
+                key=[*SETTINGS.values()].index,
+            )
+            made = provenance(
+                **more,
+                threads=torch.get_num_threads(),
+                processes={'0': team.size},
+                synthetic=bool(rows.synthetic.all()),
+                model=config.model,
+                classes=attrs['classes'],
+                setting=setting,
+                config_hash=config.hash,
+                waveform=WAVEFORM,
+                label_hash=attrs['label_hash'],
+                split_hash=split_hash(split),
+                **({'encoder': encoder_id(config.encoder, config.weights)} if pca else {}),
+                split={k: v for k, v in attrs.items() if k not in ('classes', 'label_hash')},
+            )
+            if len(parts['train']) < config.batch_size:
+                raise ConfigError(
+                    'batch_size is larger than the training part',
+                    value=config.batch_size,
+                    remedy=f'It has {len(parts["train"])} rows',
+                )
+            if config.batch_size % team.size:
+                raise ConfigError(
+                    f'batch_size must be divisible by the number of processes, {team.size}',
+                    value=config.batch_size,
+                )
             if not team.rank:
-                try: held.enter_context(FileLock(out/'.lock', timeout=0))
-                except Timeout: raise ConfigError('is in use by another process', file=out, remedy='Wait for it, or choose another folder') from None
+                try:
+                    held.enter_context(FileLock(out / '.lock', timeout=0))
+                except Timeout:
+                    raise ConfigError(
+                        'is in use by another process',
+                        file=out,
+                        remedy='Wait for it, or choose another folder',
+                    ) from None
             known = same_run(out, made)
-            model = make_model(config, len(attrs['classes']), start=not (out/'resume.safetensors').exists())
+            model = make_model(
+                config, len(attrs['classes']), start=not (out / 'resume.safetensors').exists()
+            )
             if not known:
-                if model.loaded is not None: made |= _write_loaded(model.loaded, out)
-                if pca: save_speaker_pca(pca, out/'speaker_pca.npz')
-                write_text(out/'args.yaml', yaml.safe_dump(asdict(config))); write_json(out/'provenance.json', made)
+                if model.loaded is not None:
+                    made |= _write_loaded(model.loaded, out)
+                if pca:
+                    save_speaker_pca(pca, out / 'speaker_pca.npz')
+                write_text(out / 'args.yaml', yaml.safe_dump(asdict(config)))
+                write_json(out / 'provenance.json', made)
         _fit(parts, config, model.to(team.device), out, team, watch)
     return out
 
 # %% ../../nbs/training/20_loop.ipynb #0f6ad1b1
 def make_optimizer(model, config):
     "timm's optimizer of a configuration, for the weights of a model."
-    extra = {k: v for k, v in (('eps', config.opt_eps), ('betas', config.opt_betas)) if v is not None}
-    return create_optimizer_v2(model, config.opt, config.lr, config.weight_decay, config.momentum, **extra)
+    extra = {
+        k: v for k, v in (('eps', config.opt_eps), ('betas', config.opt_betas)) if v is not None
+    }
+    return create_optimizer_v2(
+        model, config.opt, config.lr, config.weight_decay, config.momentum, **extra
+    )
+
 
 def make_average(model, config):
     """timm's running average of the weights, or None.
 
     Only with `model_ema_warmup` is it given the number of the step: without it the decay is the same
     from the first step on, as in the recorded runs, while timm, given a step, starts from the weights after the first."""
-    return ModelEmaV3(model, config.model_ema_decay, use_warmup=config.model_ema_warmup) if config.model_ema else None
+    return (
+        ModelEmaV3(model, config.model_ema_decay, use_warmup=config.model_ema_warmup)
+        if config.model_ema
+        else None
+    )
 
-def make_schedule(config, optimizer, mode:str='max')->tuple: # timm's scheduler, and the number of epochs with cycles and cool-down
+
+def make_schedule(
+    config, optimizer, mode: str = 'max'
+) -> tuple:  # timm's scheduler, and the number of epochs with cycles and cool-down
     "How the learning rate goes; `mode`: is a higher score of an epoch the better one, or `min` for a loss."
     return create_scheduler_v2(optimizer, **scheduler_kwargs(config) | {'plateau_mode': mode})
 
 # %% ../../nbs/training/20_loop.ipynb #2a50e5b7
 def _write_processes(out, epoch, team):
     "Into the provenance, if from this epoch on their number is another."
-    made = json.loads((out/'provenance.json').read_text()); told = made.setdefault('processes', {'0': 1})
-    if [*told.values()][-1] != team.size: told[str(epoch)] = team.size; write_json(out/'provenance.json', made)
+    made = json.loads((out / 'provenance.json').read_text())
+    told = made.setdefault('processes', {'0': 1})
+    if [*told.values()][-1] != team.size:
+        told[str(epoch)] = team.size
+        write_json(out / 'provenance.json', made)
+
 
 def _fit(parts, config, model, out, team, watch):
     "The epochs of `train`."
     device = team.device
-    optimizer = make_optimizer(model, config); scheduler, epochs = make_schedule(config, optimizer)
+    optimizer = make_optimizer(model, config)
+    scheduler, epochs = make_schedule(config, optimizer)
     ema = make_average(model, config)
     modules = {'model': model} | ({'ema': ema.module} if ema else {})
-    score = lambda h: -h['eval_loss'] if config.eval_metric == 'loss' else h[f'eval_{config.eval_metric}']
+
+    def score(h):
+        return -h['eval_loss'] if config.eval_metric == 'loss' else h[f'eval_{config.eval_metric}']
+
     history, start = [], 0
-    if (out/'resume.safetensors').exists():
-        state = load_state(out/'resume.safetensors', modules, optimizer)
+    if (out / 'resume.safetensors').exists():
+        state = load_state(out / 'resume.safetensors', modules, optimizer)
         history, start = state['history'], len(state['history'])
         scheduler.update_groups(scheduler.base_values)
-        for h in history: scheduler.step(h['epoch'] + 1, score(h)) # what the rate is follows from what was
-    if team.sum(np.array([start]))[0] != start*team.size: raise ConfigError('is not the same folder for all processes', file=out, value=f'{start} epochs', remedy='Take one that all machines see')
+        for h in history:
+            scheduler.step(h['epoch'] + 1, score(h))  # what the rate is follows from what was
+    if team.sum(np.array([start]))[0] != start * team.size:
+        raise ConfigError(
+            'is not the same folder for all processes',
+            file=out,
+            value=f'{start} epochs',
+            remedy='Take one that all machines see',
+        )
     with team.first():
-        if not team.rank and start < epochs: _write_processes(out, start, team)
-    steps = len(parts['train'])//config.batch_size
-    with tqdm(total=epochs*steps, initial=start*steps, desc=out.name, unit='step', mininterval=1, disable=start >= epochs or team.rank > 0) as bar:
+        if not team.rank and start < epochs:
+            _write_processes(out, start, team)
+    steps = len(parts['train']) // config.batch_size
+    with tqdm(
+        total=epochs * steps,
+        initial=start * steps,
+        desc=out.name,
+        unit='step',
+        mininterval=1,
+        disable=start >= epochs or team.rank > 0,
+    ) as bar:
         for epoch in range(start, epochs):
             began, lr = time.perf_counter(), optimizer.param_groups[0]['lr']
-            loss = train_epoch(model, parts['train'], config, optimizer, epoch, device, ema, bar.update, team)
+            loss = train_epoch(
+                model, parts['train'], config, optimizer, epoch, device, ema, bar.update, team
+            )
             judged = ema.module if ema else model
-            s = scores(predict_logits(judged, parts['validation'], config, device, team=team), parts['validation'].labels)
-            history.append(dict(epoch=epoch, train_loss=loss, eval_loss=s['loss'], eval_top1=s['top1'], eval_uar=s['uar'], lr=lr, seconds=time.perf_counter() - began))
-            if watch is not None: history[-1]['test_uar'] = scores(predict_logits(judged, watch, config, device, team=team), watch.labels)['uar']
+            s = scores(
+                predict_logits(judged, parts['validation'], config, device, team=team),
+                parts['validation'].labels,
+            )
+            history.append(
+                dict(
+                    epoch=epoch,
+                    train_loss=loss,
+                    eval_loss=s['loss'],
+                    eval_top1=s['top1'],
+                    eval_uar=s['uar'],
+                    lr=lr,
+                    seconds=time.perf_counter() - began,
+                )
+            )
+            if watch is not None:
+                history[-1]['test_uar'] = scores(
+                    predict_logits(judged, watch, config, device, team=team), watch.labels
+                )['uar']
             scheduler.step(epoch + 1, score(history[-1]))
             with team.first():
-                if not team.rank: _write_epoch(judged, modules, optimizer, history, score, config, out)
+                if not team.rank:
+                    _write_epoch(judged, modules, optimizer, history, score, config, out)
             bar.set_postfix(loss=f'{loss:.2f}', val_uar=f'{s["uar"]:.0f}%')
-    if start and not team.rank: _tell_what_was_not_kept(history, score, config.checkpoint_hist, out)
-    for name, fig in plot_curves(pd.DataFrame(history)).items() if config.save_graphs and not team.rank else ():
-        with atomic(out/'graphs'/f'{name}.png') as tmp: fig.savefig(tmp)
+    if start and not team.rank:
+        _tell_what_was_not_kept(history, score, config.checkpoint_hist, out)
+    for name, fig in (
+        plot_curves(pd.DataFrame(history)).items() if config.save_graphs and not team.rank else ()
+    ):
+        with atomic(out / 'graphs' / f'{name}.png') as tmp:
+            fig.savefig(tmp)
         plt.close(fig)
+
 
 def _write_epoch(judged, modules, optimizer, history, score, config, out):
     "The weights if they are among the best, the state to resume from, the summary."
-    _keep_best(judged, sorted(history, key=score, reverse=True)[:config.checkpoint_hist], len(history) - 1, config.checkpoint_hist, out)
-    save_state(out/'resume.safetensors', modules, optimizer, {'history': history})
-    with atomic(out/'summary.csv') as tmp: pd.DataFrame(history).to_csv(tmp, index=False)
+    _keep_best(
+        judged,
+        sorted(history, key=score, reverse=True)[: config.checkpoint_hist],
+        len(history) - 1,
+        config.checkpoint_hist,
+        out,
+    )
+    save_state(out / 'resume.safetensors', modules, optimizer, {'history': history})
+    with atomic(out / 'summary.csv') as tmp:
+        pd.DataFrame(history).to_csv(tmp, index=False)
+
 
 def _tell_what_was_not_kept(history, score, hist, out):
     "Of a run that was begun with a smaller `checkpoint_hist`."
     best = sorted(history, key=score, reverse=True)[:hist] if hist > 1 else []
-    lacking = [h['epoch'] for h in best if not (out/f'checkpoint-{h["epoch"]}.safetensors').exists()]
-    if lacking: print(f'{out}: the weights of epochs {lacking} were not kept when they were trained. Train in another folder to have them')
+    lacking = [
+        h['epoch'] for h in best if not (out / f'checkpoint-{h["epoch"]}.safetensors').exists()
+    ]
+    if lacking:
+        print(
+            f'{out}: the weights of epochs {lacking} were not kept when they were trained. Train in another folder to have them'
+        )
+
 
 def _keep_best(model, best, epoch, hist, out):
     "Writes the weights of this epoch if it is among the best; of equal epochs the first is the better one."
-    ranks = [h['epoch'] for h in best]; names = {f'checkpoint-{e}.safetensors' for e in ranks}
-    for name in ['model_best.safetensors'][:epoch == ranks[0]] + [f'checkpoint-{epoch}.safetensors'][:hist > 1 and epoch in ranks]:
-        with atomic(out/name) as tmp: save_file({k: v.cpu().contiguous() for k, v in model.state_dict().items()}, tmp, metadata={'epoch': str(epoch)})
+    ranks = [h['epoch'] for h in best]
+    names = {f'checkpoint-{e}.safetensors' for e in ranks}
+    for name in ['model_best.safetensors'][: epoch == ranks[0]] + [
+        f'checkpoint-{epoch}.safetensors'
+    ][: hist > 1 and epoch in ranks]:
+        with atomic(out / name) as tmp:
+            save_file(
+                {k: v.cpu().contiguous() for k, v in model.state_dict().items()},
+                tmp,
+                metadata={'epoch': str(epoch)},
+            )
     for f in out.glob('checkpoint-*.safetensors'):
-        if f.name not in names: f.unlink()
+        if f.name not in names:
+            f.unlink()
 
 # %% ../../nbs/training/20_loop.ipynb #d910ae2c
 def plot_curves(
-    summary:pd.DataFrame, # of `summary.csv`
-)->dict: # name → figure
+    summary: pd.DataFrame,  # of `summary.csv`
+) -> dict:  # name → figure
     "Learning curves, under the reference's file names: losses, and the scores on validation speakers."
     figures = {}
-    for name, columns, y in (('training_losses', {'train_loss': 'training', 'eval_loss': 'validation'}, 'loss (nats)'),
-                             ('training_accuracy', {'eval_uar': 'UAR', 'eval_top1': 'accuracy'}, 'validation speakers (%)')):
+    for name, columns, y in (
+        ('training_losses', {'train_loss': 'training', 'eval_loss': 'validation'}, 'loss (nats)'),
+        (
+            'training_accuracy',
+            {'eval_uar': 'UAR', 'eval_top1': 'accuracy'},
+            'validation speakers (%)',
+        ),
+    ):
         fig, ax = plt.subplots(figsize=(4.2, 2.8), dpi=90)
-        for column, label in columns.items(): sns.lineplot(x=summary.epoch + 1, y=summary[column], ax=ax, label=label, errorbar=None)
-        ax.set(xlabel='epoch', ylabel=y); fig.tight_layout(); figures[name] = fig
+        for column, label in columns.items():
+            sns.lineplot(x=summary.epoch + 1, y=summary[column], ax=ax, label=label, errorbar=None)
+        ax.set(xlabel='epoch', ylabel=y)
+        fig.tight_layout()
+        figures[name] = fig
     return figures
 
 # %% ../../nbs/training/20_loop.ipynb #af11d626
 def load_run(
-    out, # a run folder
-    device:str='cpu',
-    **options, # override those of the run, such as `crop_pct`; positions of the weights are resized for another `img_size`
-)->tuple: # model in eval mode, `Config`, `SpeakerPCA` or None, provenance (a dict)
+    out,  # a run folder
+    device: str = 'cpu',
+    **options,  # override those of the run, such as `crop_pct`; positions of the weights are resized for another `img_size`
+) -> tuple:  # model in eval mode, `Config`, `SpeakerPCA` or None, provenance (a dict)
     "The best model of a run; raises `StoreError` if something is missing or does not fit."
     out = Path(out)
     for f in ('args.yaml', 'provenance.json', 'model_best.safetensors'):
-        if not (out/f).exists(): raise StoreError(f'is not a trained run (no {f})', file=out, remedy='Train it with `speaker-vgg-cct train`')
-    config, made = load_config(out/'args.yaml', **options), json.loads((out/'provenance.json').read_text())
-    try: model = make_model(replace(config, initial_checkpoint=str(out/'model_best.safetensors')), len(made['classes']), start=True)
-    except ConfigError as e: raise StoreError(f'does not hold the weights of {config.model}: {e}', file=out/'model_best.safetensors', remedy='Train the run again') from None
+        if not (out / f).exists():
+            raise StoreError(
+                f'is not a trained run (no {f})',
+                file=out,
+                remedy='Train it with `speaker-vgg-cct train`',
+            )
+    config, made = (
+        load_config(out / 'args.yaml', **options),
+        json.loads((out / 'provenance.json').read_text()),
+    )
+    try:
+        model = make_model(
+            replace(config, initial_checkpoint=str(out / 'model_best.safetensors')),
+            len(made['classes']),
+            start=True,
+        )
+    except ConfigError as e:
+        raise StoreError(
+            f'does not hold the weights of {config.model}: {e}',
+            file=out / 'model_best.safetensors',
+            remedy='Train the run again',
+        ) from None
     odd = set(model.loaded.what) - {'loaded', 'kept'} - ({'resized'} if options else set())
-    if odd: raise StoreError(f'does not hold the weights of {config.model}: {loaded_line(model.loaded)}', file=out/'model_best.safetensors', remedy='Train the run again')
-    return model.to(device).eval(), config, load_speaker_pca(out/'speaker_pca.npz') if model.takes_speaker else None, made
+    if odd:
+        raise StoreError(
+            f'does not hold the weights of {config.model}: {loaded_line(model.loaded)}',
+            file=out / 'model_best.safetensors',
+            remedy='Train the run again',
+        )
+    return (
+        model.to(device).eval(),
+        config,
+        load_speaker_pca(out / 'speaker_pca.npz') if model.takes_speaker else None,
+        made,
+    )

@@ -8,300 +8,576 @@ __all__ = ['VOICE', 'LOUD', 'PITCH', 'SPAN', 'CONTOUR_FUNCTIONALS', 'CELLS', 'TA
            'mel_cells', 'MaskedTarget', 'held_out_loss', 'plain_config', 'pretrain']
 
 # %% ../../nbs/training/30_pretrain.ipynb #a62c891a
-import json, time
+import json
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np, pandas as pd, torch, yaml
+import numpy as np
+import pandas as pd
+import torch
 import torch.nn.functional as F
+import yaml
 from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 from timm.utils import dispatch_clip_grad
 from torch import nn
 from tqdm import tqdm
 
-from ..data.audio import SAMPLE_RATE
-from .leakage import Ledger, known_clips, save_ledgers
-from ..models.checkpoints import loaded_line
 from ..config import Config
-from ..core import ConfigError, CorpusError, LeakageError, SplitError, atomic, choose, digest, make_rng, provenance, write_json, write_text
+from speaker_vgg_cct.core import (
+    ConfigError,
+    CorpusError,
+    LeakageError,
+    SplitError,
+    atomic,
+    choose,
+    digest,
+    make_rng,
+    provenance,
+    write_json,
+    write_text,
+)
+from ..data.audio import SAMPLE_RATE
 from ..data.corpora import SILENT, audio_files, inspect_clips
-from .dataset import ClipData, Each, Store, batches, checked_samples, store_each, store_pictures, to_input
-from ..models.speaker_cct import SPEAKER_CCTS
-from ..features.spectrogram import FRAME_RATE, HOP, mel_power, picture_params
 from ..data.split import validation_speakers
-from .loop import load_state, make_model, make_optimizer, make_schedule, model_input, pick_device, same_run, save_state, seed_epoch
 from ..data.waveform import WAVEFORM
+from ..features.spectrogram import FRAME_RATE, HOP, mel_power, picture_params
+from ..models.checkpoints import loaded_line
+from ..models.speaker_cct import SPEAKER_CCTS
+from speaker_vgg_cct.training.dataset import (
+    ClipData,
+    Each,
+    Store,
+    batches,
+    checked_samples,
+    store_each,
+    store_pictures,
+    to_input,
+)
+from .leakage import Ledger, known_clips, save_ledgers
+from speaker_vgg_cct.training.loop import (
+    load_state,
+    make_model,
+    make_optimizer,
+    make_schedule,
+    model_input,
+    pick_device,
+    same_run,
+    save_state,
+    seed_epoch,
+)
 
 # %% ../../nbs/training/30_pretrain.ipynb #be5b6b79
 def unlabelled(
-    folder, # of .wav and .flac files, at any depth
-    jobs:int=-1,
-    cache=None, # as in `corpora.read_corpora`
-)->pd.DataFrame: # columns clip, path, corpus (the folder's name), speaker (the folder in it, else the file), seconds, sha256
+    folder,  # of .wav and .flac files, at any depth
+    jobs: int = -1,
+    cache=None,  # as in `corpora.read_corpora`
+) -> pd.DataFrame:  # columns clip, path, corpus (the folder's name), speaker (the folder in it, else the file), seconds, sha256
     "The clips of a folder of speech, unreadable, silent and very short ones left out aloud; raises `CorpusError` if none is left."
-    folder = Path(folder).resolve(); files, rows, odd = audio_files(folder)[0], [], []
+    folder = Path(folder).resolve()
+    files, rows, odd = audio_files(folder)[0], [], []
     for f, r in zip(files, inspect_clips(files, jobs, cache)):
-        if r['error'] or r['peak'] < SILENT or r['seconds'] < .3: odd.append(f.name); continue
-        at = f.relative_to(folder); who = at.parts[0] if len(at.parts) > 1 else at.stem
-        rows.append(dict(clip=f'{folder.name}/{at.as_posix()}', path=str(f), corpus=folder.name, speaker=f'{folder.name}/{who}', seconds=r['seconds'], sha256=r['sha256']))
-    if odd: print(f'{folder.name}: {len(odd)} of {len(files)} files left out, which are unreadable, silent or shorter than 0.3 s: {", ".join(odd[:3])}')
-    if not rows: raise CorpusError('holds no clip that can be used', file=folder, remedy='Give a folder of sound files')
+        if r['error'] or r['peak'] < SILENT or r['seconds'] < 0.3:
+            odd.append(f.name)
+            continue
+        at = f.relative_to(folder)
+        who = at.parts[0] if len(at.parts) > 1 else at.stem
+        rows.append(
+            dict(
+                clip=f'{folder.name}/{at.as_posix()}',
+                path=str(f),
+                corpus=folder.name,
+                speaker=f'{folder.name}/{who}',
+                seconds=r['seconds'],
+                sha256=r['sha256'],
+            )
+        )
+    if odd:
+        print(
+            f'{folder.name}: {len(odd)} of {len(files)} files left out, which are unreadable, silent or shorter than 0.3 s: {", ".join(odd[:3])}'
+        )
+    if not rows:
+        raise CorpusError(
+            'holds no clip that can be used', file=folder, remedy='Give a folder of sound files'
+        )
     return pd.DataFrame(rows)
 
 # %% ../../nbs/training/30_pretrain.ipynb #2ac40e6d
 def speech(
-    manifest:pd.DataFrame, # `clip`, `path`, `corpus`, `speaker`, `sha256`; a label is not looked at
-    leave_out, # names of corpora, on which the product is to be tested; () for none
-)->pd.DataFrame: # rows
+    manifest: pd.DataFrame,  # `clip`, `path`, `corpus`, `speaker`, `sha256`; a label is not looked at
+    leave_out,  # names of corpora, on which the product is to be tested; () for none
+) -> pd.DataFrame:  # rows
     "The clips to learn from: without these corpora, and without other copies of their recordings; raises `SplitError`."
     leave_out = [leave_out] if isinstance(leave_out, str) else list(leave_out)
-    for c in leave_out: choose(c, sorted(manifest.corpus.unique()), 'corpus to leave out', SplitError)
+    for c in leave_out:
+        choose(c, sorted(manifest.corpus.unique()), 'corpus to leave out', SplitError)
     out = manifest.corpus.isin(leave_out)
-    rows = manifest[~out & ~manifest.sha256.isin(manifest.sha256[out])].drop_duplicates('clip').sort_values('clip', ignore_index=True)
-    if rows.empty: raise SplitError('no clip is left to learn from', value=leave_out, remedy='Leave out fewer corpora, or add speech')
+    rows = (
+        manifest[~out & ~manifest.sha256.isin(manifest.sha256[out])]
+        .drop_duplicates('clip')
+        .sort_values('clip', ignore_index=True)
+    )
+    if rows.empty:
+        raise SplitError(
+            'no clip is left to learn from',
+            value=leave_out,
+            remedy='Leave out fewer corpora, or add speech',
+        )
     return rows
 
 # %% ../../nbs/training/30_pretrain.ipynb #ec76499a
-VOICE, LOUD = .45, -50. # a peak of the autocorrelation that counts as voice; dB below the loudest frame that still count as sound
-PITCH, SPAN = (60, 400), 1024 # Hz; samples of a frame: 64 ms
+VOICE, LOUD = (
+    0.45,
+    -50.0,
+)  # a peak of the autocorrelation that counts as voice; dB below the loudest frame that still count as sound
+PITCH, SPAN = (60, 400), 1024  # Hz; samples of a frame: 64 ms
+
 
 def pitch(
-    y:np.ndarray, # float [samples] at 16 kHz
-)->np.ndarray: # float [1 + samples//160], octaves above 1 Hz; NaN where there is no voice
+    y: np.ndarray,  # float [samples] at 16 kHz
+) -> np.ndarray:  # float [1 + samples//160], octaves above 1 Hz; NaN where there is no voice
     "The pitch of each frame of 10 ms."
-    frames = np.lib.stride_tricks.sliding_window_view(np.pad(y, SPAN//2), SPAN)[::HOP]
-    window = np.hanning(SPAN); auto = lambda x: np.fft.irfft(np.abs(np.fft.rfft(x, 2*SPAN))**2)[..., :SPAN]
-    r = auto((frames - frames.mean(1, keepdims=True))*window); r = r/np.maximum(r[:, :1], 1e-9)/(auto(window)/auto(window)[0])
-    low, high = SAMPLE_RATE//PITCH[1], SAMPLE_RATE//PITCH[0]; peak = r[:, low:high + 1].argmax(1) + low
-    return np.where(r[np.arange(len(r)), peak] > VOICE, np.log2(SAMPLE_RATE/peak), np.nan)
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(y, SPAN // 2), SPAN)[::HOP]
+    window = np.hanning(SPAN)
+
+    def auto(x):
+        return np.fft.irfft(np.abs(np.fft.rfft(x, 2 * SPAN)) ** 2)[..., :SPAN]
+
+    r = auto((frames - frames.mean(1, keepdims=True)) * window)
+    r = r / np.maximum(r[:, :1], 1e-9) / (auto(window) / auto(window)[0])
+    low, high = SAMPLE_RATE // PITCH[1], SAMPLE_RATE // PITCH[0]
+    peak = r[:, low : high + 1].argmax(1) + low
+    return np.where(r[np.arange(len(r)), peak] > VOICE, np.log2(SAMPLE_RATE / peak), np.nan)
+
 
 def contours(
-    y:np.ndarray, # float [samples] at 16 kHz
-)->np.ndarray: # float [T, 4]: level (dB), pitch (octaves), centre (mel bands), tilt (dB); NaN where there is no sound, in the pitch no voice
+    y: np.ndarray,  # float [samples] at 16 kHz
+) -> np.ndarray:  # float [T, 4]: level (dB), pitch (octaves), centre (mel bands), tilt (dB); NaN where there is no sound, in the pitch no voice
     "How a voice moves, a row each 10 ms; raises `AudioError` below 25 ms."
-    power = mel_power(y).astype(np.float64) + 1e-10; total = power.sum(0)
-    level = 10*np.log10(total/total.max()); half = len(power)//2
-    x = np.stack([level, pitch(y)[:len(level)], np.arange(len(power))@power/total, 10*np.log10(power[half:].sum(0)/power[:half].sum(0))], 1)
+    power = mel_power(y).astype(np.float64) + 1e-10
+    total = power.sum(0)
+    level = 10 * np.log10(total / total.max())
+    half = len(power) // 2
+    x = np.stack(
+        [
+            level,
+            pitch(y)[: len(level)],
+            np.arange(len(power)) @ power / total,
+            10 * np.log10(power[half:].sum(0) / power[:half].sum(0)),
+        ],
+        1,
+    )
     return np.where((level > LOUD)[:, None], x, np.nan)
 
 # %% ../../nbs/training/30_pretrain.ipynb #2f9987ef
-CONTOUR_FUNCTIONALS = [f'{c} {f}' for c in ('level', 'pitch', 'centre', 'tilt') for f in ('mean', 'spread', '10 %', '90 %', 'change')] + ['voiced']
+CONTOUR_FUNCTIONALS = [
+    f'{c} {f}'
+    for c in ('level', 'pitch', 'centre', 'tilt')
+    for f in ('mean', 'spread', '10 %', '90 %', 'change')
+] + ['voiced']
+
 
 def contour_functionals(
-    y:np.ndarray, # float [samples] at 16 kHz
-)->np.ndarray: # float32 [21], see `CONTOUR_FUNCTIONALS`; changes are per second
+    y: np.ndarray,  # float [samples] at 16 kHz
+) -> np.ndarray:  # float32 [21], see `CONTOUR_FUNCTIONALS`; changes are per second
     "A clip's contours in a few numbers."
-    def told(v):
-        heard, steps = v[np.isfinite(v)], np.abs(np.diff(v)); steps = steps[np.isfinite(steps)]
-        return [heard.mean(), heard.std(), *np.quantile(heard, (.1, .9)), steps.mean()*FRAME_RATE] if len(heard) > 1 and len(steps) else [np.nan]*5
-    x = contours(y)
-    return np.array([n for v in x.T for n in told(v)] + [np.isfinite(x[:, 1]).sum()/max(1, np.isfinite(x[:, 0]).sum())], np.float32)
 
-def _contours_of(row): return contour_functionals(checked_samples(row))
+    def told(v):
+        heard, steps = v[np.isfinite(v)], np.abs(np.diff(v))
+        steps = steps[np.isfinite(steps)]
+        return (
+            [heard.mean(), heard.std(), *np.quantile(heard, (0.1, 0.9)), steps.mean() * FRAME_RATE]
+            if len(heard) > 1 and len(steps)
+            else [np.nan] * 5
+        )
+
+    x = contours(y)
+    return np.array(
+        [n for v in x.T for n in told(v)]
+        + [np.isfinite(x[:, 1]).sum() / max(1, np.isfinite(x[:, 0]).sum())],
+        np.float32,
+    )
+
+
+def _contours_of(row):
+    return contour_functionals(checked_samples(row))
+
 
 def store_contours(
-    rows:pd.DataFrame, # of a manifest: `clip`, `path`, `sha256`
-    root, # folder of the stores
-    jobs:int=-1,
-)->Store: # arrays float32 [21], key: the hash of the samples
+    rows: pd.DataFrame,  # of a manifest: `clip`, `path`, `sha256`
+    root,  # folder of the stores
+    jobs: int = -1,
+) -> Store:  # arrays float32 [21], key: the hash of the samples
     "Computes and keeps the functionals of all rows."
-    return store_each(rows, root, 'functionals', dict(names=CONTOUR_FUNCTIONALS, voice=VOICE, loud=LOUD, pitch=PITCH, span=SPAN), Each(_contours_of), jobs)
+    return store_each(
+        rows,
+        root,
+        'functionals',
+        dict(names=CONTOUR_FUNCTIONALS, voice=VOICE, loud=LOUD, pitch=PITCH, span=SPAN),
+        Each(_contours_of),
+        jobs,
+    )
 
 # %% ../../nbs/training/30_pretrain.ipynb #5211fe5c
 class Target(nn.Module):
     "A plain CCT, a linear decoder, and mean and spread of what they predict; that is made of a batch by `wanted`, predicted by `predict`."
-    def __init__(self,
-        net, # of the CCT family, without a speaker
-        config:Config,
-        numbers:int, # that each prediction has
-        shape:tuple, # of what one clip asks for
+
+    def __init__(
+        self,
+        net,  # of the CCT family, without a speaker
+        config: Config,
+        numbers: int,  # that each prediction has
+        shape: tuple,  # of what one clip asks for
     ):
         super().__init__()
         self.net, self.config, self.decoder = net, config, nn.Linear(net.num_features, numbers)
-        nn.init.trunc_normal_(self.decoder.weight, std=.02); nn.init.zeros_(self.decoder.bias)
-        self.register_buffer('mean', torch.zeros(shape)); self.register_buffer('spread', torch.ones(shape))
+        nn.init.trunc_normal_(self.decoder.weight, std=0.02)
+        nn.init.zeros_(self.decoder.bias)
+        self.register_buffer('mean', torch.zeros(shape))
+        self.register_buffer('spread', torch.ones(shape))
 
     @property
-    def device(self): return self.mean.device
-    def picture(self, batch): return model_input(batch, self.net, self.config, self.device, training=True)[0][0]
+    def device(self):
+        return self.mean.device
+
+    def picture(self, batch):
+        return model_input(batch, self.net, self.config, self.device, training=True)[0][0]
 
     @torch.no_grad()
-    def fit(self, data:ClipData):
+    def fit(self, data: ClipData):
         "Mean and spread over the clips of a part."
         n = s = q = 0
         for batch in batches(data, self.config.batch_size, workers=self.config.workers):
-            y = self.wanted(batch).cpu().double(); there = y.isfinite(); y = y.where(there, 0.)
+            y = self.wanted(batch).cpu().double()
+            there = y.isfinite()
+            y = y.where(there, 0.0)
             n, s, q = n + there.sum(0), s + y.sum(0), q + (y**2).sum(0)
-        mean = s/n.clamp(min=1); spread = self.units((q/n.clamp(min=1) - mean**2).clamp(min=0)).sqrt()
-        self.mean.copy_(mean); self.spread.copy_(torch.where(spread > 1e-6, spread, 1.))
+        mean = s / n.clamp(min=1)
+        spread = self.units((q / n.clamp(min=1) - mean**2).clamp(min=0)).sqrt()
+        self.mean.copy_(mean)
+        self.spread.copy_(torch.where(spread > 1e-6, spread, 1.0))
 
     def forward(self, batch, rng):
         "Squared errors of the prediction and of the mean, summed, and how many numbers were asked for."
-        y = ((self.wanted(batch) - self.mean)/self.spread).clamp(-5, 5) # NaN stays NaN
-        predicted, asked = self.predict(self.picture(batch), rng); asked = asked & y.isfinite()
-        y = y.where(asked, 0.)
-        return ((predicted.float() - y)**2*asked).sum(), (y**2).sum(), asked.sum()
+        y = ((self.wanted(batch) - self.mean) / self.spread).clamp(-5, 5)  # NaN stays NaN
+        predicted, asked = self.predict(self.picture(batch), rng)
+        asked = asked & y.isfinite()
+        y = y.where(asked, 0.0)
+        return ((predicted.float() - y) ** 2 * asked).sum(), (y**2).sum(), asked.sum()
 
 # %% ../../nbs/training/30_pretrain.ipynb #bc9f00c9
 class FunctionalsTarget(Target):
     "What sums a clip up, from its picture."
-    def __init__(self, net, config, numbers, hide=None): super().__init__(net, config, numbers, (numbers,))
-    def units(self, variance): return variance # each has its own
-    def wanted(self, batch): return batch[1].to(self.device) # they stand where a speaker vector would
-    def predict(self, picture, rng): return self.decoder(self.net.forward_features(picture)), torch.ones((), dtype=torch.bool, device=self.device)
+
+    def __init__(self, net, config, numbers, hide=None):
+        super().__init__(net, config, numbers, (numbers,))
+
+    def units(self, variance):
+        return variance  # each has its own
+
+    def wanted(self, batch):
+        return batch[1].to(self.device)  # they stand where a speaker vector would
+
+    def predict(self, picture, rng):
+        return self.decoder(self.net.forward_features(picture)), torch.ones(
+            (), dtype=torch.bool, device=self.device
+        )
 
 # %% ../../nbs/training/30_pretrain.ipynb #9eea7d3b
-CELLS = 8 # a side, of each token's place
+CELLS = 8  # a side, of each token's place
+
 
 def rectangles(
-    n:int, # clips
-    grid:tuple, # of tokens: height, width
-    hide:float, # share of it, at least
-    rng:np.random.Generator,
-)->np.ndarray: # bool [n, height, width]
+    n: int,  # clips
+    grid: tuple,  # of tokens: height, width
+    hide: float,  # share of it, at least
+    rng: np.random.Generator,
+) -> np.ndarray:  # bool [n, height, width]
     "Places to hide: rectangles of up to half the height and width."
     out, grid = np.zeros((n, *grid), bool), np.array(grid)
     for hidden in out:
         while hidden.mean() < hide:
-            side = rng.integers(1, np.maximum(2, grid//2 + 1)); top, left = rng.integers(0, grid - side + 1)
-            hidden[top:top + side[0], left:left + side[1]] = True
+            side = rng.integers(1, np.maximum(2, grid // 2 + 1))
+            top, left = rng.integers(0, grid - side + 1)
+            hidden[top : top + side[0], left : left + side[1]] = True
     return out
 
+
 def mel_cells(
-    levels:torch.Tensor, # float [B, 1, H, W]
-    grid:tuple, # of tokens
-)->torch.Tensor: # float [B, tokens, 64]
+    levels: torch.Tensor,  # float [B, 1, H, W]
+    grid: tuple,  # of tokens
+) -> torch.Tensor:  # float [B, tokens, 64]
     "The levels of each token's place, averaged in cells."
-    return F.pixel_unshuffle(F.adaptive_avg_pool2d(levels, [CELLS*g for g in grid]), CELLS).flatten(2).mT
+    return (
+        F.pixel_unshuffle(F.adaptive_avg_pool2d(levels, [CELLS * g for g in grid]), CELLS)
+        .flatten(2)
+        .mT
+    )
 
 # %% ../../nbs/training/30_pretrain.ipynb #80d7f828
 class MaskedTarget(Target):
     "The mel levels of hidden places, each from its token."
-    def __init__(self, net, config, numbers, hide):
-        super().__init__(net, config, CELLS**2, (net.grid[0]*net.grid[1], CELLS**2)); self.hide = hide
 
-    def units(self, variance): return variance.mean().expand_as(variance) # levels have one unit
-    def wanted(self, batch): return mel_cells(to_input(batch[0].to(self.device), self.net.img_size, None, 1, (0.,), (1.,)), self.net.grid)
+    def __init__(self, net, config, numbers, hide):
+        super().__init__(net, config, CELLS**2, (net.grid[0] * net.grid[1], CELLS**2))
+        self.hide = hide
+
+    def units(self, variance):
+        return variance.mean().expand_as(variance)  # levels have one unit
+
+    def wanted(self, batch):
+        return mel_cells(
+            to_input(batch[0].to(self.device), self.net.img_size, None, 1, (0.0,), (1.0,)),
+            self.net.grid,
+        )
 
     def predict(self, picture, rng):
-        hidden = torch.from_numpy(rectangles(len(picture), self.net.grid, self.hide, rng)).to(picture.device); seen = []
+        hidden = torch.from_numpy(rectangles(len(picture), self.net.grid, self.hide, rng)).to(
+            picture.device
+        )
+        seen = []
         blot = F.interpolate(hidden[:, None].float(), self.net.img_size)
-        hook = self.net.classifier.norm.register_forward_hook(lambda layer, x, tokens: seen.append(tokens))
-        try: self.net.forward_features(picture*(1 - blot)) # 0 is the mean colour
-        finally: hook.remove()
-        return self.decoder(seen[0][:, -hidden[0].numel():]), hidden.flatten(1)[..., None].expand(-1, -1, CELLS**2)
+        hook = self.net.classifier.norm.register_forward_hook(
+            lambda layer, x, tokens: seen.append(tokens)
+        )
+        try:
+            self.net.forward_features(picture * (1 - blot))  # 0 is the mean colour
+        finally:
+            hook.remove()
+        return self.decoder(seen[0][:, -hidden[0].numel() :]), hidden.flatten(1)[..., None].expand(
+            -1, -1, CELLS**2
+        )
+
 
 TARGETS = {'masked': MaskedTarget, 'functionals': FunctionalsTarget}
 
 # %% ../../nbs/training/30_pretrain.ipynb #0afd64b7
-def _step_epoch(model, data, config, optimizer, epoch, device, tick=lambda: None)->float: # mean loss
+def _step_epoch(
+    model, data, config, optimizer, epoch, device, tick=lambda: None
+) -> float:  # mean loss
     "One pass over the speakers to learn from."
-    seed_epoch(config.seed, epoch); model.train(); rng, total, count = make_rng(config.seed, 'hidden', epoch), 0., 0
-    for batch in batches(data, config.batch_size, True, torch.Generator().manual_seed(int(digest(config.seed, epoch), 16) % 2**63), True, config.workers, config.sampling):
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.amp and device.type == 'cuda'): error, _, n = model(batch, rng)
-        loss = error/n
-        if not torch.isfinite(loss): raise ConfigError('the loss of pretraining is not finite', value=f'epoch {epoch}', remedy=f'Lower the learning rate ({config.lr})')
-        optimizer.zero_grad(); loss.backward()
-        if config.clip_grad: dispatch_clip_grad(model.parameters(), config.clip_grad, config.clip_mode)
-        optimizer.step(); total += error.item(); count += n.item(); tick()
-    return total/count
+    seed_epoch(config.seed, epoch)
+    model.train()
+    rng, total, count = make_rng(config.seed, 'hidden', epoch), 0.0, 0
+    for batch in batches(
+        data,
+        config.batch_size,
+        True,
+        torch.Generator().manual_seed(int(digest(config.seed, epoch), 16) % 2**63),
+        True,
+        config.workers,
+        config.sampling,
+    ):
+        with torch.autocast(
+            device.type, torch.bfloat16, enabled=config.amp and device.type == 'cuda'
+        ):
+            error, _, n = model(batch, rng)
+        loss = error / n
+        if not torch.isfinite(loss):
+            raise ConfigError(
+                'the loss of pretraining is not finite',
+                value=f'epoch {epoch}',
+                remedy=f'Lower the learning rate ({config.lr})',
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        if config.clip_grad:
+            dispatch_clip_grad(model.parameters(), config.clip_grad, config.clip_mode)
+        optimizer.step()
+        total += error.item()
+        count += n.item()
+        tick()
+    return total / count
+
 
 @torch.no_grad()
 def held_out_loss(
-    model:Target,
-    data:ClipData, # of other speakers
-    config:Config,
-)->tuple: # of the prediction, of the mean: squared errors in units of the spread
+    model: Target,
+    data: ClipData,  # of other speakers
+    config: Config,
+) -> tuple:  # of the prediction, of the mean: squared errors in units of the spread
     "How well it does on speakers that it does not learn from; the same places are hidden each time."
-    model.eval(); rng = make_rng(config.seed, 'hidden', 'held out')
-    size = config.batch_size*config.validation_batch_size_multiplier
-    error, mean, n = np.sum([[v.item() for v in model(b, rng)] for b in batches(data, size, workers=config.workers)], axis=0)
-    return error/n, mean/n
+    model.eval()
+    rng = make_rng(config.seed, 'hidden', 'held out')
+    size = config.batch_size * config.validation_batch_size_multiplier
+    error, mean, n = np.sum(
+        [[v.item() for v in model(b, rng)] for b in batches(data, size, workers=config.workers)],
+        axis=0,
+    )
+    return error / n, mean / n
 
 # %% ../../nbs/training/30_pretrain.ipynb #b8efc659
-def _save_weights(net, told:dict, path):
+def _save_weights(net, told: dict, path):
     "The network's weights with a head of no classes, so that whoever loads them makes one of its own."
     state = {k: v.detach().cpu() for k, v in net.state_dict().items()}
     state |= {k: v[:0] for k, v in state.items() if k.startswith('classifier.fc.')}
-    with atomic(path) as tmp: save_file({k: v.contiguous().clone() for k, v in state.items()}, tmp, metadata={'pretraining': json.dumps(told)})
+    with atomic(path) as tmp:
+        save_file(
+            {k: v.contiguous().clone() for k, v in state.items()},
+            tmp,
+            metadata={'pretraining': json.dumps(told)},
+        )
 
 # %% ../../nbs/training/30_pretrain.ipynb #4e8854fa
-def plain_config(config:Config)->Config:
+def plain_config(config: Config) -> Config:
     "The same with the plain CCT of its model, which has no speaker."
-    return replace(config, model=f'cct_{SPEAKER_CCTS[config.model][1]}', fusion=None, speaker_dim=None) if config.model in SPEAKER_CCTS else config
+    return (
+        replace(config, model=f'cct_{SPEAKER_CCTS[config.model][1]}', fusion=None, speaker_dim=None)
+        if config.model in SPEAKER_CCTS
+        else config
+    )
+
 
 def _parts(rows, config, net, root, target, functionals, validation, jobs):
     "Pictures, and what is to be told of them, of the speakers to learn from and of the others."
     held = rows.speaker.isin(validation_speakers(rows.speaker, validation, config.seed))
     pictures = store_pictures(rows, picture_params(config, net.img_size), root, jobs=jobs)
-    told = functionals(rows, root, jobs)[rows.sha256] if target == 'functionals' else np.zeros((len(rows), 0), np.float32)
-    def part(own): return ClipData(r := rows[own].assign(label='').reset_index(drop=True), pictures, r.sha256.tolist(), told[own], np.zeros(len(r), np.int64))
+    told = (
+        functionals(rows, root, jobs)[rows.sha256]
+        if target == 'functionals'
+        else np.zeros((len(rows), 0), np.float32)
+    )
+
+    def part(own):
+        return ClipData(
+            r := rows[own].assign(label='').reset_index(drop=True),
+            pictures,
+            r.sha256.tolist(),
+            told[own],
+            np.zeros(len(r), np.int64),
+        )
+
     return part(~held), part(held)
 
-def _beginning(net, manifest, leave_out)->dict: # clip → hash of its samples
+
+def _beginning(net, manifest, leave_out) -> dict:  # clip → hash of its samples
     "The clips that the network's own start knows, if it is a product of `pretrain`; raises `LeakageError` for clips that are to be left out."
-    if net.loaded is None: return {}
-    print(loaded_line(net.loaded)); file = net.loaded.attrs['file']; clips = known_clips(file)
-    left = set(manifest.sha256[manifest.corpus.isin(leave_out)]); shared = [c for c, sha in clips.items() if c.split('/')[0] in leave_out or sha in left]
-    if shared: raise LeakageError('these weights know clips of a corpus that is to be left out', file=file, value=shared[:3], remedy='Start from others')
+    if net.loaded is None:
+        return {}
+    print(loaded_line(net.loaded))
+    file = net.loaded.attrs['file']
+    clips = known_clips(file)
+    left = set(manifest.sha256[manifest.corpus.isin(leave_out)])
+    shared = [c for c, sha in clips.items() if c.split('/')[0] in leave_out or sha in left]
+    if shared:
+        raise LeakageError(
+            'these weights know clips of a corpus that is to be left out',
+            file=file,
+            value=shared[:3],
+            remedy='Start from others',
+        )
     return clips
 
 # %% ../../nbs/training/30_pretrain.ipynb #c098683d
 def pretrain(
-    manifest:pd.DataFrame, # `clip`, `path`, `corpus`, `speaker`, `sha256`: of `corpora.read_corpora` or `unlabelled`
-    config:Config,
-    root, # folder of the stores
-    out, # the folder of the product
-    target:str='masked', # one of `TARGETS`
+    manifest: pd.DataFrame,  # `clip`, `path`, `corpus`, `speaker`, `sha256`: of `corpora.read_corpora` or `unlabelled`
+    config: Config,
+    root,  # folder of the stores
+    out,  # the folder of the product
+    target: str = 'masked',  # one of `TARGETS`
     *,
-    leave_out, # corpora that the product will be tested on; () for none
-    hide:float=.5, # masked: share of the picture that is hidden, at least; up to 0.75
-    functionals=store_contours, # what is to be told: rows, root, jobs → `Store` of numbers; or `baselines.store_egemaps`
-    validation:float=.25, # share of the speakers that it is judged on
-    device:str='auto',
-    jobs:int=-1,
-    **more, # further entries for `provenance.json`, such as the command
-)->Path: # of `checkpoints.safetensors` in `out`, for the option `initial_checkpoint`
+    leave_out,  # corpora that the product will be tested on; () for none
+    hide: float = 0.5,  # masked: share of the picture that is hidden, at least; up to 0.75
+    functionals=store_contours,  # what is to be told: rows, root, jobs → `Store` of numbers; or `baselines.store_egemaps`
+    validation: float = 0.25,  # share of the speakers that it is judged on
+    device: str = 'auto',
+    jobs: int = -1,
+    **more,  # further entries for `provenance.json`, such as the command
+) -> Path:  # of `checkpoints.safetensors` in `out`, for the option `initial_checkpoint`
     "Learns from speech without labels, or goes on with it; raises `SplitError` or `ConfigError` for what cannot be."
-    choose(target, TARGETS, 'target'); leave_out = [leave_out] if isinstance(leave_out, str) else list(leave_out)
-    if not 0 < hide <= .75: raise ConfigError('hide must lie above 0 and be at most 0.75', value=hide, remedy='Try 0.5')
-    out, device, config = Path(out), pick_device(device), plain_config(config); out.mkdir(parents=True, exist_ok=True)
-    rows = speech(manifest, leave_out); net = make_model(config, 1, start=True); old = _beginning(net, manifest, leave_out)
+    choose(target, TARGETS, 'target')
+    leave_out = [leave_out] if isinstance(leave_out, str) else list(leave_out)
+    if not 0 < hide <= 0.75:
+        raise ConfigError('hide must lie above 0 and be at most 0.75', value=hide, remedy='Try 0.5')
+    out, device, config = Path(out), pick_device(device), plain_config(config)
+    out.mkdir(parents=True, exist_ok=True)
+    rows = speech(manifest, leave_out)
+    net = make_model(config, 1, start=True)
+    old = _beginning(net, manifest, leave_out)
     train, held = _parts(rows, config, net, root, target, functionals, validation, jobs)
-    if len(train) < config.batch_size: raise ConfigError('batch_size exceeds the number of clips to learn from', value=config.batch_size, remedy=f'There are {len(train)}')
+    if len(train) < config.batch_size:
+        raise ConfigError(
+            'batch_size exceeds the number of clips to learn from',
+            value=config.batch_size,
+            remedy=f'There are {len(train)}',
+        )
     model = TARGETS[target](net, config, train.speaker.shape[1], hide).to(device)
-    told = dict(target=target, clips={**old, **dict(zip(rows['clip'], rows.sha256))}); ledger = Ledger('pretraining', tuple(sorted(told['clips'])))
-    data_hash = digest(list(told['clips'].items()), held.keys, train.speaker, held.speaker, target, hide)
-    made = provenance(**more, waveform=WAVEFORM, model=config.model, target=target, hide=hide, leave_out=leave_out, corpora=sorted(rows.corpus.unique()), clips=len(rows),
-                      held_out=sorted(held.rows.speaker.unique()), config_hash=config.hash, data_hash=data_hash, ledger_hash=ledger.hash)
+    told = dict(target=target, clips={**old, **dict(zip(rows['clip'], rows.sha256))})
+    ledger = Ledger('pretraining', tuple(sorted(told['clips'])))
+    data_hash = digest(
+        list(told['clips'].items()), held.keys, train.speaker, held.speaker, target, hide
+    )
+    made = provenance(
+        **more,
+        waveform=WAVEFORM,
+        model=config.model,
+        target=target,
+        hide=hide,
+        leave_out=leave_out,
+        corpora=sorted(rows.corpus.unique()),
+        clips=len(rows),
+        held_out=sorted(held.rows.speaker.unique()),
+        config_hash=config.hash,
+        data_hash=data_hash,
+        ledger_hash=ledger.hash,
+    )
     try:
-        with FileLock(out/'.lock', timeout=0):
+        with FileLock(out / '.lock', timeout=0):
             if not same_run(out, made, ('config_hash', 'data_hash', 'waveform')):
-                write_text(out/'args.yaml', yaml.safe_dump(asdict(config))); save_ledgers([ledger], out/'ledger.json'); write_json(out/'provenance.json', made)
+                write_text(out / 'args.yaml', yaml.safe_dump(asdict(config)))
+                save_ledgers([ledger], out / 'ledger.json')
+                write_json(out / 'provenance.json', made)
             _learn(model, train, held, config, told, out, device)
-    except Timeout: raise ConfigError('is in use by another process', file=out, remedy='Wait for it, or choose another folder') from None
-    print(f'{len(ledger.clips)} clips of {", ".join(sorted({c.split("/")[0] for c in ledger.clips}))} are in these weights: tested on one of them, a run is transductive')
-    return out/'checkpoint.safetensors'
+    except Timeout:
+        raise ConfigError(
+            'is in use by another process', file=out, remedy='Wait for it, or choose another folder'
+        ) from None
+    print(
+        f'{len(ledger.clips)} clips of {", ".join(sorted({c.split("/")[0] for c in ledger.clips}))} are in these weights: tested on one of them, a run is transductive'
+    )
+    return out / 'checkpoint.safetensors'
 
 # %% ../../nbs/training/30_pretrain.ipynb #81ebee66
 def _learn(model, train, held, config, told, out, device):
     "The epochs of `pretrain`."
-    optimizer = make_optimizer(model, config); scheduler, epochs = make_schedule(config, optimizer, 'min')
-    history, resume = [], out/'resume.safetensors'
+    optimizer = make_optimizer(model, config)
+    scheduler, epochs = make_schedule(config, optimizer, 'min')
+    history, resume = [], out / 'resume.safetensors'
     if resume.exists():
-        history = load_state(resume, {'model': model}, optimizer)['history']; scheduler.update_groups(scheduler.base_values)
-        for h in history: scheduler.step(h['epoch'] + 1, h['held_out_loss'])
-    else: model.fit(train)
-    steps = len(train)//config.batch_size
-    with tqdm(total=epochs*steps, initial=len(history)*steps, desc=out.name, unit='step', mininterval=1, disable=len(history) >= epochs) as bar:
+        history = load_state(resume, {'model': model}, optimizer)['history']
+        scheduler.update_groups(scheduler.base_values)
+        for h in history:
+            scheduler.step(h['epoch'] + 1, h['held_out_loss'])
+    else:
+        model.fit(train)
+    steps = len(train) // config.batch_size
+    with tqdm(
+        total=epochs * steps,
+        initial=len(history) * steps,
+        desc=out.name,
+        unit='step',
+        mininterval=1,
+        disable=len(history) >= epochs,
+    ) as bar:
         for epoch in range(len(history), epochs):
             began, lr = time.perf_counter(), optimizer.param_groups[0]['lr']
             loss = _step_epoch(model, train, config, optimizer, epoch, device, bar.update)
             judged, mean = held_out_loss(model, held, config)
-            if not any(h['held_out_loss'] <= judged for h in history): _save_weights(model.net, told | {'epoch': epoch}, out/'checkpoint.safetensors')
-            history.append(dict(epoch=epoch, train_loss=loss, held_out_loss=judged, mean_loss=mean, lr=lr, seconds=time.perf_counter() - began))
+            if not any(h['held_out_loss'] <= judged for h in history):
+                _save_weights(model.net, told | {'epoch': epoch}, out / 'checkpoint.safetensors')
+            history.append(
+                dict(
+                    epoch=epoch,
+                    train_loss=loss,
+                    held_out_loss=judged,
+                    mean_loss=mean,
+                    lr=lr,
+                    seconds=time.perf_counter() - began,
+                )
+            )
             scheduler.step(epoch + 1, judged)
             save_state(resume, {'model': model}, optimizer, {'history': history})
-            with atomic(out/'pretrain.csv') as tmp: pd.DataFrame(history).to_csv(tmp, index=False)
+            with atomic(out / 'pretrain.csv') as tmp:
+                pd.DataFrame(history).to_csv(tmp, index=False)
             bar.set_postfix(held_out=f'{judged:.2f}', mean=f'{mean:.2f}')

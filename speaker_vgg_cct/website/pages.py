@@ -7,7 +7,9 @@ __all__ = ['COMMANDS', 'describe_figures', 'number_captions', 'refer', 'unlink_w
            'finish_pages']
 
 # %% ../../nbs/website/00_pages.ipynb #3ba93106
-import os, re, shutil
+import os
+import re
+import shutil
 from pathlib import Path
 
 from ..core import write_text
@@ -15,120 +17,229 @@ from ..core import write_text
 # %% ../../nbs/website/00_pages.ipynb #edcb23bb
 _prose = 'p', 'li', 'blockquote', 'figcaption'
 
-def _words(tag): return re.sub(r'\s+([.,:;)](?!\d)|$)', r'\1', re.sub(r'\s+', ' ', tag.get_text(' '))).strip()
+
+def _words(tag):
+    return re.sub(r'\s+([.,:;)](?!\d)|$)', r'\1', re.sub(r'\s+', ' ', tag.get_text(' '))).strip()
+
 
 def describe_figures(
-    page, # BeautifulSoup of a rendered page; its pictures are changed
-    longest:int=300, # characters
-)->int: # how many pictures were given words
+    page,  # BeautifulSoup of a rendered page; its pictures are changed
+    longest: int = 300,  # characters
+) -> int:  # how many pictures were given words
     "Gives each picture that has no text one: headings and last sentences before it; several after one sentence are counted."
     heads, prose, said = {}, '', {}
     for t in page.find_all(['h1', 'h2', 'h3', 'h4', *_prose, 'img']):
-        if t.name[0] == 'h': heads = {k: v for k, v in heads.items() if k < t.name} | {t.name: _words(t)}; prose = ''
-        elif t.name in _prose: prose = _words(t) or prose
+        if t.name[0] == 'h':
+            heads = {k: v for k, v in heads.items() if k < t.name} | {t.name: _words(t)}
+            prose = ''
+        elif t.name in _prose:
+            prose = _words(t) or prose
         elif not (t.get('alt') or '').strip():
             caption = t.find_parent('figure') and t.find_parent('figure').find('figcaption')
             where = [v for k, v in heads.items() if k != 'h1' or len(heads) == 1]
-            text = ': '.join(filter(None, [', '.join(where), re.sub(r'[;,.]? [Rr]eturns the (figure|axes)\.?$', '.', _words(caption) if caption else prose)])).rstrip(':')
+            text = ': '.join(
+                filter(
+                    None,
+                    [
+                        ', '.join(where),
+                        re.sub(
+                            r'[;,.]? [Rr]eturns the (figure|axes)\.?$',
+                            '.',
+                            _words(caption) if caption else prose,
+                        ),
+                    ],
+                )
+            ).rstrip(':')
             said.setdefault(text, []).append(t)
     for text, pictures in said.items():
         short = text if len(text) <= longest else text[:longest].rsplit(' ', 1)[0] + ' …'
-        for i, t in enumerate(pictures): t['alt'] = short + (f' (figure {i + 1} of {len(pictures)})' if len(pictures) > 1 else '')
+        for i, t in enumerate(pictures):
+            t['alt'] = short + (
+                f' (figure {i + 1} of {len(pictures)})' if len(pictures) > 1 else ''
+            )
     return sum(map(len, said.values()))
 
 # %% ../../nbs/website/00_pages.ipynb #9237980a
-def _before(tag): # the paragraph right before it, in its own output or at the end of the one before; None if something else is there
-    while tag.name != 'main' and not (near := tag.find_previous_sibling()): tag = tag.parent
-    while tag.name != 'main' and near.name == 'div' and (inner := near.find_all(recursive=False)): near = inner[-1]
+def _before(
+    tag,
+):  # the paragraph right before it, in its own output or at the end of the one before; None if something else is there
+    while tag.name != 'main' and not (near := tag.find_previous_sibling()):
+        tag = tag.parent
+    while tag.name != 'main' and near.name == 'div' and (inner := near.find_all(recursive=False)):
+        near = inner[-1]
     return near if tag.name != 'main' and near.name == 'p' else None
 
+
 def number_captions(
-    page, # BeautifulSoup of a rendered page, which is changed
-)->dict: # id of a figure, a table or a mark in its caption → `Figure 1`
+    page,  # BeautifulSoup of a rendered page, which is changed
+) -> dict:  # id of a figure, a table or a mark in its caption → `Figure 1`
     "Makes a numbered caption of each paragraph that ends with a colon right before a figure or a table; pictures in a row share one."
     counts, named = {'Figure': 0, 'Table': 0}, {}
     for t in page.main.find_all(['img', 'table']):
-        if t.find_parent(['figure', 'p', 'table', 'a']) or not (p := _before(t)) or not _words(p).endswith(':'): continue
-        kind = 'Table' if t.name == 'table' else 'Figure'; counts[kind] += 1; title = f'{kind} {counts[kind]}'
-        figure, caption, number = page.new_tag('figure', id=title.lower().replace(' ', '-'), attrs={'class': f'numbered of-{kind.lower()}'}), page.new_tag('figcaption'), page.new_tag('strong')
-        number.string = f'{title}.'; old, box = p.parent, t.find_parent('div', class_='cell-output-display')
-        last = p.find_all(string=True)[-1]; last.replace_with(last.rstrip().removesuffix(':') + '.')
-        caption.extend([number, ' ', *list(p.contents)]); p.extract(); t.wrap(figure)
+        if (
+            t.find_parent(['figure', 'p', 'table', 'a'])
+            or not (p := _before(t))
+            or not _words(p).endswith(':')
+        ):
+            continue
+        kind = 'Table' if t.name == 'table' else 'Figure'
+        counts[kind] += 1
+        title = f'{kind} {counts[kind]}'
+        figure, caption, number = (
+            page.new_tag(
+                'figure',
+                id=title.lower().replace(' ', '-'),
+                attrs={'class': f'numbered of-{kind.lower()}'},
+            ),
+            page.new_tag('figcaption'),
+            page.new_tag('strong'),
+        )
+        number.string = f'{title}.'
+        old, box = p.parent, t.find_parent('div', class_='cell-output-display')
+        last = p.find_all(string=True)[-1]
+        last.replace_with(last.rstrip().removesuffix(':') + '.')
+        caption.extend([number, ' ', *list(p.contents)])
+        p.extract()
+        t.wrap(figure)
         figure.insert(0 if kind == 'Table' else 1, caption)
-        while kind == 'Figure' and box and (after := box.find_next_sibling()) and [c.name for c in after.find_all(True)] == ['img']: caption.insert_before(after.img); after.extract()
-        if not old.find(True) and not old.get_text(strip=True): old.extract()
+        while (
+            kind == 'Figure'
+            and box
+            and (after := box.find_next_sibling())
+            and [c.name for c in after.find_all(True)] == ['img']
+        ):
+            caption.insert_before(after.img)
+            after.extract()
+        if not old.find(True) and not old.get_text(strip=True):
+            old.extract()
         named |= dict.fromkeys([figure['id'], *(m['id'] for m in caption.find_all(id=True))], title)
     return named
 
+
 def refer(
-    page, # BeautifulSoup of a rendered page, which is changed
-    file, # where it lies
-    named:dict, # file → what `number_captions` gave of it
+    page,  # BeautifulSoup of a rendered page, which is changed
+    file,  # where it lies
+    named: dict,  # file → what `number_captions` gave of it
 ):
     "Writes the number into each link whose text is `Figure` or `Table`."
     for a in page.main.find_all('a', href=re.compile('#')):
-        if _words(a) not in ('Figure', 'Table'): continue
-        target, _, mark = a['href'].partition('#'); there = named.get((Path(file).parent/target if target else Path(file)).resolve(), {})
-        if mark in there: a.string = there[mark]
+        if _words(a) not in ('Figure', 'Table'):
+            continue
+        target, _, mark = a['href'].partition('#')
+        there = named.get((Path(file).parent / target if target else Path(file)).resolve(), {})
+        if mark in there:
+            a.string = there[mark]
 
 # %% ../../nbs/website/00_pages.ipynb #abd7f555
-COMMANDS = '10_inference.html', '20_verbs.html' # the pages whose functions are commands
+COMMANDS = '10_inference.html', '20_verbs.html'  # the pages whose functions are commands
+
 
 def unlink_words(
-    page, # BeautifulSoup of a rendered page, which is changed
-    file, # where it lies
-)->list: # of the names
+    page,  # BeautifulSoup of a rendered page, which is changed
+    file,  # where it lies
+) -> list:  # of the names
     "Takes the links off names that are words and need not mean the function."
     gone = []
     for a in page.main.find_all('a', href=re.compile('#')) if Path(file).name != 'api.html' else []:
-        target, _, name = a['href'].partition('#'); there = Path(target or file).name
-        if not a.code or _words(a) != name or not re.fullmatch('[a-z]+', name) or there == Path(file).name: continue
-        if there in COMMANDS and not Path(file).name[0].isdigit() and not a.find_parent('table'): continue
-        gone.append(name); a.unwrap()
+        target, _, name = a['href'].partition('#')
+        there = Path(target or file).name
+        if (
+            not a.code
+            or _words(a) != name
+            or not re.fullmatch('[a-z]+', name)
+            or there == Path(file).name
+        ):
+            continue
+        if there in COMMANDS and not Path(file).name[0].isdigit() and not a.find_parent('table'):
+            continue
+        gone.append(name)
+        a.unwrap()
     return gone
 
 # %% ../../nbs/website/00_pages.ipynb #d202082f
-_landmarks = {'nav.navbar': 'Main', 'nav.quarto-secondary-nav': 'Where this page is', 'nav#quarto-sidebar': 'Pages', 'nav#TOC': 'On this page', 'nav.page-navigation': 'Next and previous page'}
+_landmarks = {
+    'nav.navbar': 'Main',
+    'nav.quarto-secondary-nav': 'Where this page is',
+    'nav#quarto-sidebar': 'Pages',
+    'nav#TOC': 'On this page',
+    'nav.page-navigation': 'Next and previous page',
+}
+
 
 def name_parts(
-    page, # BeautifulSoup of a rendered page, which is changed
+    page,  # BeautifulSoup of a rendered page, which is changed
 ):
     "Names the page's navigations, lets a keyboard open the sidebar's sections, makes heads without words plain cells, and lays each table into a box that scrolls."
     for t in page.find_all('nav'):
         for selector, name in _landmarks.items():
-            if t.css.match(selector): t['aria-label'] = name
-    for t in page.find_all('a', attrs={'data-bs-toggle': 'collapse', 'href': None}): t['role'], t['tabindex'] = 'button', '0' # smalldocs calls the sidebar's sections navigations
+            if t.css.match(selector):
+                t['aria-label'] = name
+    for t in page.find_all('a', attrs={'data-bs-toggle': 'collapse', 'href': None}):
+        t['role'], t['tabindex'] = (
+            'button',
+            '0',
+        )  # smalldocs calls the sidebar's sections navigations
     for t in page.main.find_all('th'):
-        if not _words(t) and t.find_parent('thead'): t.name = 'td'
+        if not _words(t) and t.find_parent('thead'):
+            t.name = 'td'
     for t in page.main.find_all('td'):
-        if len(w := _words(t)) < 25 and re.match(r'[<>≥≤+−-]?\d', w): t['class'] = [*t.get('class', []), 'number'] # kept on one line
-    for t in page.main.find_all('table'): t.wrap(page.new_tag('div', attrs={'class': 'table-scroll'}))
+        if len(w := _words(t)) < 25 and re.match(r'[<>≥≤+−-]?\d', w):
+            t['class'] = [*t.get('class', []), 'number']  # kept on one line
+    for t in page.main.find_all('table'):
+        t.wrap(page.new_tag('div', attrs={'class': 'table-scroll'}))
 
 # %% ../../nbs/website/00_pages.ipynb #246371a6
 def write_equations(
-    page, # BeautifulSoup of a rendered page, which is changed
-)->int: # how many
+    page,  # BeautifulSoup of a rendered page, which is changed
+) -> int:  # how many
     "Turns equations that wait for a script into MathML."
-    from bs4 import BeautifulSoup # slow to import, both, and only wanted here
+    from bs4 import BeautifulSoup  # slow to import, both, and only wanted here
     from latex2mathml.converter import convert
-    found = [(t, m) for t in page.find_all(class_='math') if (m := re.fullmatch(r'\s*\\([(\[])(.*)\\[)\]]\s*', t.get_text(), re.S))]
-    for t, m in found: t.clear(); t.append(BeautifulSoup(convert(m[2], display='block' if m[1] == '[' else 'inline'), 'html.parser'))
+
+    found = [
+        (t, m)
+        for t in page.find_all(class_='math')
+        if (m := re.fullmatch(r'\s*\\([(\[])(.*)\\[)\]]\s*', t.get_text(), re.S))
+    ]
+    for t, m in found:
+        t.clear()
+        t.append(
+            BeautifulSoup(
+                convert(m[2], display='block' if m[1] == '[' else 'inline'), 'html.parser'
+            )
+        )
     return len(found)
 
 # %% ../../nbs/website/00_pages.ipynb #32bfacf8
 def finish_pages(
-    site, # a folder of rendered pages
-    script, # `site.js`, which goes there
-)->int: # pages
+    site,  # a folder of rendered pages
+    script,  # `site.js`, which goes there
+) -> int:  # pages
     "Numbers and describes the figures, takes false links away, names the parts, writes the equations and adds the script in every page of a site."
     from bs4 import BeautifulSoup
-    site = Path(site); shutil.copy(script, site/'site.js')
-    pages = {f: BeautifulSoup(f.read_text(encoding='utf-8'), 'html.parser') for f in sorted(site.rglob('*.html'))}
+
+    site = Path(site)
+    shutil.copy(script, site / 'site.js')
+    pages = {
+        f: BeautifulSoup(f.read_text(encoding='utf-8'), 'html.parser')
+        for f in sorted(site.rglob('*.html'))
+    }
     named = {f.resolve(): number_captions(page) for f, page in pages.items()}
     for f, page in pages.items():
-        unlink_words(page, f); describe_figures(page); refer(page, f, named); name_parts(page); write_equations(page)
-        page.head.append(page.new_tag('script', src=Path(os.path.relpath(site/'site.js', f.parent)).as_posix(), defer=''))
+        unlink_words(page, f)
+        describe_figures(page)
+        refer(page, f, named)
+        name_parts(page)
+        write_equations(page)
+        page.head.append(
+            page.new_tag(
+                'script', src=Path(os.path.relpath(site / 'site.js', f.parent)).as_posix(), defer=''
+            )
+        )
         write_text(f, str(page))
-    index = site/'search.json'
-    if index.exists(): write_text(site/'search.js', f'window.searchIndex = {index.read_text(encoding="utf-8")};\n')
+    index = site / 'search.json'
+    if index.exists():
+        write_text(
+            site / 'search.js', f'window.searchIndex = {index.read_text(encoding="utf-8")};\n'
+        )
     return len(pages)

@@ -9,7 +9,13 @@ __all__ = ['OWN', 'RECORDED', 'read_notebook', 'write_notebook', 'readme_text', 
            'in_order', 'process', 'render', 'offline', 'replace_site', 'build_site']
 
 # %% ../../nbs/website/10_report.ipynb #0144bfce
-import ast, json, os, re, shutil, subprocess, sys
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from itertools import groupby
 from pathlib import Path
 
@@ -18,382 +24,666 @@ import pandas as pd
 import yaml
 
 from .._modidx import d as _index
-from ..core import ConfigError, digest, hash_file, project_root, this_program, write_text
-from .pages import finish_pages
 from ..apps.play import write_sounds
+from speaker_vgg_cct.core import (
+    ConfigError,
+    digest,
+    hash_file,
+    project_root,
+    this_program,
+    write_text,
+)
 from ..experiments.summary import to_markdown
+from .pages import finish_pages
 
 # %% ../../nbs/website/10_report.ipynb #04ab642e
-def read_notebook(path): "A notebook, whose `cells` have a `source` and, of code, `outputs`."; import nbformat; return nbformat.read(path, as_version=4) # slow to import: every verb of the command loads this module
+def read_notebook(path):
+    "A notebook, whose `cells` have a `source` and, of code, `outputs`."
+    import nbformat
 
-def write_notebook(nb, path): "Writes a notebook."; import nbformat; nbformat.write(nb, path)
+    return nbformat.read(
+        path, as_version=4
+    )  # slow to import: every verb of the command loads this module
+
+
+def write_notebook(nb, path):
+    "Writes a notebook."
+    import nbformat
+
+    nbformat.write(nb, path)
 
 # %% ../../nbs/website/10_report.ipynb #ce5d8e50
 def readme_text(
-    index_nb, # the notebook's path, below `nbs/`
-)->str: # Markdown
+    index_nb,  # the notebook's path, below `nbs/`
+) -> str:  # Markdown
     "The notebook's stored prose, code and text outputs as Markdown; nothing is run."
     parts = []
     for cell in read_notebook(index_nb).cells:
         flags = dict(re.findall(r'^#\|\s*(\w+):?\s*(.*?)\s*$', cell.source, re.M))
-        if cell.cell_type == 'markdown': parts.append(re.sub(r'\]\((?!\w+:|[#/])', '](nbs/', cell.source))
-        if cell.cell_type != 'code' or 'hide' in flags: continue
+        if cell.cell_type == 'markdown':
+            parts.append(re.sub(r'\]\((?!\w+:|[#/])', '](nbs/', cell.source))
+        if cell.cell_type != 'code' or 'hide' in flags:
+            continue
         code = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip()
-        if code and flags.get('echo') != 'false': parts.append(f'```python\n{code}\n```')
+        if code and flags.get('echo') != 'false':
+            parts.append(f'```python\n{code}\n```')
         parts += [_output_text(o) for o in cell.outputs]
     return '\n\n'.join(p.strip('\n') for p in parts if p.strip()) + '\n'
 
+
 def _output_text(o):
     data = o.get('data', {})
-    if 'text/markdown' in data: return data['text/markdown']
+    if 'text/markdown' in data:
+        return data['text/markdown']
     text = o.get('text') or data.get('text/plain', '')
-    return '\n'.join('    ' + l if l else '' for l in text.rstrip().split('\n'))
+    return '\n'.join('    ' + line if line else '' for line in text.rstrip().split('\n'))
 
 # %% ../../nbs/website/10_report.ipynb #71b57136
 def write_readme(
-    root=None, # the checkout
-)->Path: # README.md
+    root=None,  # the checkout
+) -> Path:  # README.md
     "Writes README.md from `nbs/index.ipynb`."
     root = project_root(root)
-    write_text(root/'README.md', readme_text(root/'nbs'/'index.ipynb'))
-    return root/'README.md'
+    write_text(root / 'README.md', readme_text(root / 'nbs' / 'index.ipynb'))
+    return root / 'README.md'
 
 # %% ../../nbs/website/10_report.ipynb #e597aab3
 def sidebar(
-    folder, # the folder of notebooks that the pages lie in
-    contents:list, # a sidebar's `contents`: pages, patterns, sections
-)->list: # the same without patterns and without sections or pages that do not exist
+    folder,  # the folder of notebooks that the pages lie in
+    contents: list,  # a sidebar's `contents`: pages, patterns, sections
+) -> list:  # the same without patterns and without sections or pages that do not exist
     "A sidebar's entries with each pattern replaced by the notebooks of `folder` that match it."
     out = []
     for c in contents:
-        if isinstance(c, str): out += sorted(p.relative_to(folder).as_posix() for p in Path(folder).glob(c))
+        if isinstance(c, str):
+            out += sorted(p.relative_to(folder).as_posix() for p in Path(folder).glob(c))
         elif 'contents' in c:
             inside = sidebar(folder, c['contents'])
-            if inside: out.append({**c, 'contents': inside})
-        elif (Path(folder)/c['href']).exists(): out.append(c)
+            if inside:
+                out.append({**c, 'contents': inside})
+        elif (Path(folder) / c['href']).exists():
+            out.append(c)
     return out
 
 # %% ../../nbs/website/10_report.ipynb #c4044a7d
 def run_pages(
-    pages:dict, # notebook with a cell tagged `parameters` → where it goes when it has been run
-    results, # results folders
+    pages: dict,  # notebook with a cell tagged `parameters` → where it goes when it has been run
+    results,  # results folders
 ):
     "Runs notebooks of the paper on the results folders, in a fresh process; raises `ConfigError` if a cell fails."
-    told = [[[str(Path(nb).resolve()), str(Path(out).resolve())] for nb, out in pages.items()], [str(Path(r).resolve()) for r in results]]
-    r = subprocess.run([sys.executable, '-c', 'import json, sys\nfrom speaker_vgg_cct.website.report import _run_pages\n_run_pages(*json.load(sys.stdin))'],
-                       input=json.dumps(told), capture_output=True, text=True)
-    if r.returncode: raise ConfigError('could not be run', file=r.stdout.strip().rpartition('\n')[2], remedy=r.stderr[-3000:])
+    told = [
+        [[str(Path(nb).resolve()), str(Path(out).resolve())] for nb, out in pages.items()],
+        [str(Path(r).resolve()) for r in results],
+    ]
+    r = subprocess.run(
+        [
+            sys.executable,
+            '-c',
+            'import json, sys\nfrom speaker_vgg_cct.website.report import _run_pages\n_run_pages(*json.load(sys.stdin))',
+        ],
+        input=json.dumps(told),
+        capture_output=True,
+        text=True,
+    )
+    if r.returncode:
+        raise ConfigError(
+            'could not be run', file=r.stdout.strip().rpartition('\n')[2], remedy=r.stderr[-3000:]
+        )
+
 
 def _run_pages(pages, results):
-    from execnb.shell import CaptureShell # slow to import, and only wanted here
+    from execnb.shell import CaptureShell  # slow to import, and only wanted here
+
     for nb, out in pages:
-        print(nb, flush=True); os.chdir(Path(nb).parent); Path(out).parent.mkdir(parents=True, exist_ok=True)
-        i, cell = next((i, c) for i, c in enumerate(read_notebook(nb).cells) if 'parameters' in c.metadata.get('tags', []))
-        CaptureShell(mpl_format='png').execute(nb, out, exc_stop=True, inject_code=f'#| hide\n{cell.source}\nresults = {results}', inject_idx=i)
+        print(nb, flush=True)
+        os.chdir(Path(nb).parent)
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        i, cell = next(
+            (i, c)
+            for i, c in enumerate(read_notebook(nb).cells)
+            if 'parameters' in c.metadata.get('tags', [])
+        )
+        CaptureShell(mpl_format='png').execute(
+            nb,
+            out,
+            exc_stop=True,
+            inject_code=f'#| hide\n{cell.source}\nresults = {results}',
+            inject_idx=i,
+        )
         plt.close('all')
+
 
 def takes_results(nb):
     "Whether a notebook has a cell tagged `parameters`: the others are shown as they are stored."
     return any('parameters' in c.metadata.get('tags', []) for c in read_notebook(nb).cells)
 
+
 def _hide_parameters(nb_path):
     nb = read_notebook(nb_path)
     for c in nb.cells:
-        if {'parameters', 'injected-parameters'} & set(c.metadata.get('tags', [])): c.source = '#| hide\n' + c.source
+        if {'parameters', 'injected-parameters'} & set(c.metadata.get('tags', [])):
+            c.source = '#| hide\n' + c.source
     write_notebook(nb, nb_path)
 
 # %% ../../nbs/website/10_report.ipynb #2bac8b6f
 _definitions = ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef
 
+
 def module_pages(
-    folder, # of notebooks
-)->dict: # module → its notebook in the folder: `core` → `00_core.ipynb`, `dataset.split` → `data/20_split.ipynb`
+    folder,  # of notebooks
+) -> dict:  # module → its notebook in the folder: `core` → `00_core.ipynb`, `dataset.split` → `data/20_split.ipynb`
     "The notebooks that modules are exported from: their names begin with a number, and their folders are the packages."
-    found = sorted(p.relative_to(folder) for pattern in ('[0-9]*.ipynb', '*/[0-9]*.ipynb') for p in Path(folder).glob(pattern))
-    return {'.'.join([*p.parent.parts, p.stem.split('_', 1)[1]]): p.as_posix() for p in found if p.parts[0] not in ('held_out', 'source')}
+    found = sorted(
+        p.relative_to(folder)
+        for pattern in ('[0-9]*.ipynb', '*/[0-9]*.ipynb')
+        for p in Path(folder).glob(pattern)
+    )
+    return {
+        '.'.join([*p.parent.parts, p.stem.split('_', 1)[1]]): p.as_posix()
+        for p in found
+        if p.parts[0] not in ('held_out', 'source')
+    }
 
-def module_file(name, package): "The `.py` file of a module."; return Path(package, *name.split('.')).with_suffix('.py')
 
-def source_of(name): "The page that shows the source of a module."; return f'source/{name.replace(".", "-")}.ipynb'
+def module_file(name, package):
+    "The `.py` file of a module."
+    return Path(package, *name.split('.')).with_suffix('.py')
+
+
+def source_of(name):
+    "The page that shows the source of a module."
+    return f'source/{name.replace(".", "-")}.ipynb'
+
 
 def source_page(
-    name:str, # of the module in the package, such as `dataset.split`
-    package, # the folder of the modules
-)->str: # Markdown
+    name: str,  # of the module in the package, such as `dataset.split`
+    package,  # the folder of the modules
+) -> str:  # Markdown
     "A module's source, under a heading for each of its functions and classes; what stands between belongs to the one after it."
-    text = module_file(name, package).read_text(encoding='utf-8'); lines, parts, done = text.splitlines(), [], 0
+    text = module_file(name, package).read_text(encoding='utf-8')
+    lines, parts, done = text.splitlines(), [], 0
     for node in [n for n in ast.parse(text).body if isinstance(n, _definitions)]:
-        parts.append((node.name, lines[done:node.end_lineno])); done = node.end_lineno
-    keep = lambda ls: '\n'.join(l for l in ls if not re.match(r'# (%%|AUTOGENERATED)', l)).strip('\n')
-    fence = lambda ls: f'```python\n{keep(ls)}\n```\n' if keep(ls) else ''
-    return '\n'.join([f'# Source of {name}\n', f'> The source of `speaker_vgg_cct.{name}`; the notebook of the same name explains it.\n',
-                      *(f'## {n}\n\n{fence(ls)}' for n, ls in parts), fence(lines[done:])])
+        parts.append((node.name, lines[done : node.end_lineno]))
+        done = node.end_lineno
+
+    def keep(ls):
+        return '\n'.join(line for line in ls if not re.match(r'# (%%|AUTOGENERATED)', line)).strip(
+            '\n'
+        )
+
+    def fence(ls):
+        return f'```python\n{keep(ls)}\n```\n' if keep(ls) else ''
+
+    return '\n'.join(
+        [
+            f'# Source of {name}\n',
+            f'> The source of `speaker_vgg_cct.{name}`; the notebook of the same name explains it.\n',
+            *(f'## {n}\n\n{fence(ls)}' for n, ls in parts),
+            fence(lines[done:]),
+        ]
+    )
+
 
 def api_table(
-    name:str, # of the module in the package
-    package, # the folder of the modules
-    page:str, # the notebook that explains it
-)->tuple: # what the module says it is for; its functions and classes (columns name, what, source); the names of its constants
+    name: str,  # of the module in the package
+    package,  # the folder of the modules
+    page: str,  # the notebook that explains it
+) -> tuple:  # what the module says it is for; its functions and classes (columns name, what, source); the names of its constants
     "The names that a module exports, with the first line of what is said of each."
-    tree = ast.parse(module_file(name, package).read_text(encoding='utf-8')); say = lambda n: (ast.get_docstring(n) or '').split('\n')[0]
-    public = next((ast.literal_eval(n.value) for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == '__all__'), [])
+    tree = ast.parse(module_file(name, package).read_text(encoding='utf-8'))
+
+    def say(n):
+        return (ast.get_docstring(n) or '').split('\n')[0]
+
+    public = next(
+        (
+            ast.literal_eval(n.value)
+            for n in tree.body
+            if isinstance(n, ast.Assign) and n.targets[0].id == '__all__'
+        ),
+        [],
+    )
     found = {n.name: say(n) for n in tree.body if isinstance(n, _definitions) and n.name in public}
-    rows = [{'name': f'[`{n}`]({page}#{n.lower()})', 'what': what, 'source': f'[source]({source_of(name)}#{n.lower()})'} for n, what in found.items()]
-    return say(tree), pd.DataFrame(rows, columns=['name', 'what', 'source']), [n for n in public if n not in found]
+    rows = [
+        {
+            'name': f'[`{n}`]({page}#{n.lower()})',
+            'what': what,
+            'source': f'[source]({source_of(name)}#{n.lower()})',
+        }
+        for n, what in found.items()
+    ]
+    return (
+        say(tree),
+        pd.DataFrame(rows, columns=['name', 'what', 'source']),
+        [n for n in public if n not in found],
+    )
+
 
 def api_pages(
-    nbs, # the folder of staged notebooks
-    package, # the folder of the modules
+    nbs,  # the folder of staged notebooks
+    package,  # the folder of the modules
 ):
     "Writes `api.ipynb` and `source/` beside the notebooks that explain the modules."
-    told = ['# All names\n\n> Every public function and class, module by module: what it is for, where it is explained, and its source.']
+    told = [
+        '# All names\n\n> Every public function and class, module by module: what it is for, where it is explained, and its source.'
+    ]
     for name, page in module_pages(nbs).items():
-        if not module_file(name, package).exists(): continue
+        if not module_file(name, package).exists():
+            continue
         about, table, constants = api_table(name, package, page)
         also = f'\n\nConstants: {", ".join(f"`{c}`" for c in constants)}.' if constants else ''
-        told.append(f'## {name}\n\n[{page.removesuffix(".ipynb")}]({page}): {about}\n\n{to_markdown(table.set_index("name")) if len(table) else ""}{also}')
-        _write_page(Path(nbs)/source_of(name), source_page(name, package))
-    _write_page(Path(nbs)/'api.ipynb', '\n\n'.join(told))
+        told.append(
+            f'## {name}\n\n[{page.removesuffix(".ipynb")}]({page}): {about}\n\n{to_markdown(table.set_index("name")) if len(table) else ""}{also}'
+        )
+        _write_page(Path(nbs) / source_of(name), source_page(name, package))
+    _write_page(Path(nbs) / 'api.ipynb', '\n\n'.join(told))
+
 
 def _write_page(path, text):
-    from nbformat.v4 import new_markdown_cell, new_notebook # slow to import
+    from nbformat.v4 import new_markdown_cell, new_notebook  # slow to import
+
     head, _, rest = text.partition('\n\n## ')
-    path.parent.mkdir(exist_ok=True); write_notebook(new_notebook(cells=[new_markdown_cell(head)] + ([new_markdown_cell('## ' + rest)] if rest else []), metadata={'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}), path)
+    path.parent.mkdir(exist_ok=True)
+    write_notebook(
+        new_notebook(
+            cells=[new_markdown_cell(head)] + ([new_markdown_cell('## ' + rest)] if rest else []),
+            metadata={
+                'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}
+            },
+        ),
+        path,
+    )
 
 # %% ../../nbs/website/10_report.ipynb #b3489174
 OWN, RECORDED = 'Your results', 'Recorded study'
-_NOTE = (f'**{RECORDED}.** The numbers on this page were measured by the authors of the program, on corpora of theirs. '
-         'Nothing of your corpora is in them. [Your results]({}index.ipynb) are on pages of their own.')
+_NOTE = (
+    f'**{RECORDED}.** The numbers on this page were measured by the authors of the program, on corpora of theirs. '
+    'Nothing of your corpora is in them. [Your results]({}index.ipynb) are on pages of their own.'
+)
+
 
 def own_contents(
-    contents:list, # of the repository's sidebar
-)->list:
+    contents: list,  # of the repository's sidebar
+) -> list:
     "The sidebar of a user's site: one's own pages first, the recorded study in one section."
     parts = {c.get('section'): c for c in contents}
-    guide, study, held, rest = (parts.pop(k) for k in ('Guide', 'The study', 'Held-out corpora', None))
+    guide, study, held, rest = (
+        parts.pop(k) for k in ('Guide', 'The study', 'Held-out corpora', None)
+    )
     start = {'text': OWN, 'href': 'index.ipynb'}
     about = {'text': 'The program and its first result', 'href': 'recorded.ipynb'}
-    recorded = {'section': RECORDED, 'contents': [about, *study['contents']] + ([rest] if rest.get('href') != 'index.ipynb' else [])}
+    recorded = {
+        'section': RECORDED,
+        'contents': [about, *study['contents']]
+        + ([rest] if rest.get('href') != 'index.ipynb' else []),
+    }
     return [start, held | {'section': 'Your held-out corpora'}, guide, recorded, *parts.values()]
+
 
 def _lead_with(nbs, taking, own, root):
     "Makes the user's results the first page, and says of each page of the recorded study what it is."
     for page in taking:
         nb = read_notebook(page)
-        nb.cells.insert(1, nbformat_cell(_NOTE.format('../'*len(page.relative_to(nbs).parent.parts))))
+        nb.cells.insert(
+            1, nbformat_cell(_NOTE.format('../' * len(page.relative_to(nbs).parent.parts)))
+        )
         write_notebook(nb, page)
-    (nbs/'index.ipynb').rename(nbs/'recorded.ipynb')
-    run_pages({shutil.copy(root/'nbs'/'experiments'/'own_results.ipynb', nbs/'index.ipynb'): nbs/'index.ipynb'}, [own])
-    quarto = yaml.safe_load((nbs.parent/'_quarto.yml').read_text(encoding='utf-8'))
+    (nbs / 'index.ipynb').rename(nbs / 'recorded.ipynb')
+    run_pages(
+        {
+            shutil.copy(
+                root / 'nbs' / 'experiments' / 'own_results.ipynb', nbs / 'index.ipynb'
+            ): nbs / 'index.ipynb'
+        },
+        [own],
+    )
+    quarto = yaml.safe_load((nbs.parent / '_quarto.yml').read_text(encoding='utf-8'))
     bar = quarto['website']['navbar']
-    first = [{'text': OWN, 'href': 'index.ipynb'}, {'text': 'How to read them', 'href': 'guide/read_report.ipynb'},
-             {'text': RECORDED, 'href': 'paper/abstract.ipynb'}]
+    first = [
+        {'text': OWN, 'href': 'index.ipynb'},
+        {'text': 'How to read them', 'href': 'guide/read_report.ipynb'},
+        {'text': RECORDED, 'href': 'paper/abstract.ipynb'},
+    ]
     bar['left'] = first + [c for c in bar['left'] if not c['href'].startswith('paper/')]
-    write_text(nbs.parent/'_quarto.yml', yaml.safe_dump(quarto, sort_keys=False))
+    write_text(nbs.parent / '_quarto.yml', yaml.safe_dump(quarto, sort_keys=False))
+
 
 def nbformat_cell(text):
     "A Markdown cell."
-    from nbformat.v4 import new_markdown_cell # slow to import
+    from nbformat.v4 import new_markdown_cell  # slow to import
+
     return new_markdown_cell(text)
 
 # %% ../../nbs/website/10_report.ipynb #0cbaf0aa
 def _not_pages(folder, names):
     "What the site does not show: hidden and rendered folders, and the notebooks that papermill runs."
-    return [n for n in names if n[0] == '.' or n in ('_proc', '_docs') or Path(folder).name == 'experiments' and not n[0].isdigit()]
+    return [
+        n
+        for n in names
+        if n[0] == '.'
+        or n in ('_proc', '_docs')
+        or Path(folder).name == 'experiments'
+        and not n[0].isdigit()
+    ]
+
 
 def stage(
-    work, # an own folder of the build, made anew
-    pages:dict, # held-out corpus -> executed notebook
-    own, # a user's folder of results, for the user's site; None: the repository's site
-    root, # the checkout
-)->Path: # the folder of staged notebooks
+    work,  # an own folder of the build, made anew
+    pages: dict,  # held-out corpus -> executed notebook
+    own,  # a user's folder of results, for the user's site; None: the repository's site
+    root,  # the checkout
+) -> Path:  # the folder of staged notebooks
     "Copies the notebooks to `work`, runs those that take results, and adds the held-out pages, those of the sources, and the sounds."
     work, root = Path(work), Path(root)
-    if work.exists(): shutil.rmtree(work)
-    nbs = work/'nbs'
-    shutil.copytree(root/'nbs', nbs, ignore=_not_pages)
+    if work.exists():
+        shutil.rmtree(work)
+    nbs = work / 'nbs'
+    shutil.copytree(root / 'nbs', nbs, ignore=_not_pages)
     for f in ('settings.ini', '_quarto.yml', 'CITATION.cff'):
-        if (root/f).exists(): shutil.copy(root/f, work)
-    if (root/'configs').is_dir(): shutil.copytree(root/'configs', work/'configs')
+        if (root / f).exists():
+            shutil.copy(root / f, work)
+    if (root / 'configs').is_dir():
+        shutil.copytree(root / 'configs', work / 'configs')
     for corpus, nb in sorted(pages.items()):
-        (nbs/'held_out').mkdir(exist_ok=True)
-        _hide_parameters(shutil.copy(nb, nbs/'held_out'/f'{corpus}.ipynb'))
-    taking = [p for d in ('.', 'paper', 'guide') for p in sorted((nbs/d).glob('*.ipynb')) if takes_results(p)]
-    run_pages({nb: nb for nb in taking}, [root/'results'])
-    if own: _lead_with(nbs, taking, own, root)
-    explained = [nbs/page for page in module_pages(nbs).values()]
-    for nb in {*nbs.glob('*.ipynb'), *nbs.glob('guide/*.ipynb'), *explained}: _leave_examples(nb)
+        (nbs / 'held_out').mkdir(exist_ok=True)
+        _hide_parameters(shutil.copy(nb, nbs / 'held_out' / f'{corpus}.ipynb'))
+    taking = [
+        p
+        for d in ('.', 'paper', 'guide')
+        for p in sorted((nbs / d).glob('*.ipynb'))
+        if takes_results(p)
+    ]
+    run_pages({nb: nb for nb in taking}, [root / 'results'])
+    if own:
+        _lead_with(nbs, taking, own, root)
+    explained = [nbs / page for page in module_pages(nbs).values()]
+    for nb in {*nbs.glob('*.ipynb'), *nbs.glob('guide/*.ipynb'), *explained}:
+        _leave_examples(nb)
     write_sounds(nbs)
-    api_pages(nbs, root/'speaker_vgg_cct')
-    bar = yaml.safe_load((nbs/'sidebar.yml').read_text(encoding='utf-8'))
+    api_pages(nbs, root / 'speaker_vgg_cct')
+    bar = yaml.safe_load((nbs / 'sidebar.yml').read_text(encoding='utf-8'))
     contents = bar['website']['sidebar']['contents']
-    bar['website']['sidebar']['contents'] = sidebar(nbs, own_contents(contents) if own else contents)
-    write_text(nbs/'sidebar.yml', yaml.safe_dump(bar, sort_keys=False))
+    bar['website']['sidebar']['contents'] = sidebar(
+        nbs, own_contents(contents) if own else contents
+    )
+    write_text(nbs / 'sidebar.yml', yaml.safe_dump(bar, sort_keys=False))
     return nbs
 
 # %% ../../nbs/website/10_report.ipynb #0939b92b
 def _leave_examples(nb_path):
     nb = read_notebook(nb_path)
     for c in nb.cells:
-        if c.cell_type == 'code' and not re.search(r'^(#\|\s*export|show_doc|%%)', c.source, re.M): c.source = '#| eval: false\n' + c.source
+        if c.cell_type == 'code' and not re.search(r'^(#\|\s*export|show_doc|%%)', c.source, re.M):
+            c.source = '#| eval: false\n' + c.source
     write_notebook(nb, nb_path)
 
 # %% ../../nbs/website/10_report.ipynb #899281e2
 def links(
-    folder, # of numbered notebooks
-)->dict: # name, also with its module in front -> page and anchor, such as `00_core.ipynb#digest`
+    folder,  # of numbered notebooks
+) -> dict:  # name, also with its module in front -> page and anchor, such as `00_core.ipynb#digest`
     "Where each exported name is explained."
     pages, out, twice = module_pages(folder), {}, set()
     for module, names in _index['syms'].items():
         module = module.split('.', 1)[1]
         for name, (where, _) in names.items():
             name = name.removeprefix(f'speaker_vgg_cct.{module}.')
-            if '.' in name or module not in pages: continue # methods stand under their class
-            if name in out: twice.add(name)
-            out[name] = out[f'{module}.{name}'] = out[f'{module.split(".")[-1]}.{name}'] = f'{pages[module]}#{where.split("#")[1]}'
+            if '.' in name or module not in pages:
+                continue  # methods stand under their class
+            if name in out:
+                twice.add(name)
+            out[name] = out[f'{module}.{name}'] = out[f'{module.split(".")[-1]}.{name}'] = (
+                f'{pages[module]}#{where.split("#")[1]}'
+            )
     return {n: w for n, w in out.items() if n not in twice}
 
+
 def link_names(
-    text:str, # Markdown
-    where:dict, # as from `links`
-    up:str='', # from the page to the folder of the notebooks, such as `../`
-)->str:
+    text: str,  # Markdown
+    where: dict,  # as from `links`
+    up: str = '',  # from the page to the folder of the notebooks, such as `../`
+) -> str:
     "The text with the names in backticks linked; code fences, headings and what is a link already stay as they are."
-    def link(m): return f'[{m[0]}]({up}{where[m[1]]})' if m[1] in where else m[0]
+
+    def link(m):
+        return f'[{m[0]}]({up}{where[m[1]]})' if m[1] in where else m[0]
+
     out, fence = [], False
     for line in text.split('\n'):
         fence ^= line.startswith('```')
-        out.append(line if fence or line.startswith(('#', '    ')) else re.sub(r'(?<!\[)`([\w.]+)(?:\(\))?`(?!\])', link, line))
+        out.append(
+            line
+            if fence or line.startswith(('#', '    '))
+            else re.sub(r'(?<!\[)`([\w.]+)(?:\(\))?`(?!\])', link, line)
+        )
     return '\n'.join(out)
 
+
 def link_source(
-    text:str, # Markdown of nbdev's `show_doc`, or any other
-    module:str, # whose page it stands on
-    up:str='', # from the page to the folder of the notebooks
-)->str:
+    text: str,  # Markdown of nbdev's `show_doc`, or any other
+    module: str,  # whose page it stands on
+    up: str = '',  # from the page to the folder of the notebooks
+) -> str:
     "The text with a link to the source, if it is nbdev's explanation of one of the module's names."
     m = re.match(r'---\n\n### (\w+)(\.\w+)?\n', text)
-    if not m or m[1].startswith('_') or f'speaker_vgg_cct.{module}.{m[1]}' not in _index['syms'].get(f'speaker_vgg_cct.{module}', ()): return text
-    return text.replace('---\n\n', f'---\n\n[source]({up}{source_of(module)}#{m[1].lower()}){{.source-link}}\n\n', 1)
+    if (
+        not m
+        or m[1].startswith('_')
+        or f'speaker_vgg_cct.{module}.{m[1]}'
+        not in _index['syms'].get(f'speaker_vgg_cct.{module}', ())
+    ):
+        return text
+    return text.replace(
+        '---\n\n', f'---\n\n[source]({up}{source_of(module)}#{m[1].lower()}){{.source-link}}\n\n', 1
+    )
 
 # %% ../../nbs/website/10_report.ipynb #229aa67a
-def _cell(*words): return '| ' + ' | '.join(w.replace('|', '\\|') for w in words) + ' |'
+def _cell(*words):
+    return '| ' + ' | '.join(w.replace('|', '\\|') for w in words) + ' |'
+
 
 def parameter_table(
-    text:str, # Markdown of nbdev's `show_doc`, or any other
-)->str:
+    text: str,  # Markdown of nbdev's `show_doc`, or any other
+) -> str:
     "The text with the comments of its signature as a table of parameters; as it is, if it has no such comments or is no Python."
     m = re.search(r'```python\n(def .*?:)( # .*?)?\n```', text, re.S)
-    if not m or ' # ' not in m[0]: return text
-    code, said = zip(*(l.partition(' # ')[::2] for l in m[0].split('\n')[1:-1]))
-    try: f = ast.parse(re.sub(r'=<[^>]*>', '=...', '\n'.join(code)) + ' pass').body[0] # a function as default has a representation that is no Python
-    except SyntaxError: return text # nbdev leaves out the star before parameters that are given by name
-    a = f.args; named = [*a.posonlyargs, *a.args]; show = lambda n: f'`{ast.unparse(n)}`' if n else ''
-    rows = list(zip(named, [None]*(len(named) - len(a.defaults)) + a.defaults)) + ([(a.vararg, None)] if a.vararg else []) + list(zip(a.kwonlyargs, a.kw_defaults)) + ([(a.kwarg, None)] if a.kwarg else [])
-    last = {n.lineno: n for n, _ in rows} # a comment belongs to the last parameter of its line
+    if not m or ' # ' not in m[0]:
+        return text
+    code, said = zip(*(line.partition(' # ')[::2] for line in m[0].split('\n')[1:-1]))
+    try:
+        f = ast.parse(re.sub(r'=<[^>]*>', '=...', '\n'.join(code)) + ' pass').body[
+            0
+        ]  # a function as default has a representation that is no Python
+    except SyntaxError:
+        return text  # nbdev leaves out the star before parameters that are given by name
+    a = f.args
+    named = [*a.posonlyargs, *a.args]
+
+    def show(n):
+        return f'`{ast.unparse(n)}`' if n else ''
+
+    rows = (
+        list(zip(named, [None] * (len(named) - len(a.defaults)) + a.defaults))
+        + ([(a.vararg, None)] if a.vararg else [])
+        + list(zip(a.kwonlyargs, a.kw_defaults))
+        + ([(a.kwarg, None)] if a.kwarg else [])
+    )
+    last = {n.lineno: n for n, _ in rows}  # a comment belongs to the last parameter of its line
     stars = {id(a.vararg): '\\*', id(a.kwarg): '\\*\\*'}
-    lines = [_cell(f'**{stars.get(id(n), "")}{n.arg}**', show(n.annotation), show(d), said[n.lineno - 1] if last[n.lineno] is n else '') for n, d in rows]
-    if f.returns or said[-1]: lines.append(_cell('*returns*', show(f.returns), '', said[-1]))
-    table = '\n'.join([_cell('parameter', 'type', 'default', 'what it is'), '| :-- | :-- | :-- | :-- |', *lines])
+    lines = [
+        _cell(
+            f'**{stars.get(id(n), "")}{n.arg}**',
+            show(n.annotation),
+            show(d),
+            said[n.lineno - 1] if last[n.lineno] is n else '',
+        )
+        for n, d in rows
+    ]
+    if f.returns or said[-1]:
+        lines.append(_cell('*returns*', show(f.returns), '', said[-1]))
+    table = '\n'.join(
+        [_cell('parameter', 'type', 'default', 'what it is'), '| :-- | :-- | :-- | :-- |', *lines]
+    )
     return text.replace(m[0], '```python\n' + '\n'.join(code) + '\n```').rstrip() + '\n\n' + table
 
 # %% ../../nbs/website/10_report.ipynb #43d43948
 def in_order(
-    cells:list, # of a processed notebook, or other things with a `source`
-    names:list, # in the order of their definitions
-)->list: # the same cells
+    cells: list,  # of a processed notebook, or other things with a `source`
+    names: list,  # in the order of their definitions
+) -> list:  # the same cells
     "Sorts neighbouring cells of `show_doc` by where their names are defined."
-    shown = lambda c: m[1].rsplit('.', 1)[-1] if (m := re.search(r'^show_doc\(([\w.]+)\)', c.source, re.M)) else None
+
+    def shown(c):
+        return (
+            m[1].rsplit('.', 1)[-1]
+            if (m := re.search(r'^show_doc\(([\w.]+)\)', c.source, re.M))
+            else None
+        )
+
     place = {name: i for i, name in enumerate(names)}
-    return [c for made, run in groupby(cells, lambda c: shown(c) is not None) for c in (sorted(run, key=lambda c: place.get(shown(c), len(place))) if made else run)]
+    return [
+        c
+        for made, run in groupby(cells, lambda c: shown(c) is not None)
+        for c in (sorted(run, key=lambda c: place.get(shown(c), len(place))) if made else run)
+    ]
 
 # %% ../../nbs/website/10_report.ipynb #21fd4edf
 def process(
-    work, # the build's folder, with `settings.ini` and `nbs/`
-)->Path: # the folder of processed notebooks
+    work,  # the build's folder, with `settings.ini` and `nbs/`
+) -> Path:  # the folder of processed notebooks
     "nbdev's processing of the staged notebooks (what a reader sees, with signatures), and links between them."
     code = 'from nbdev.serve import proc_nbs\nif __name__ == "__main__": proc_nbs(n_workers=0)'
     r = subprocess.run([sys.executable, '-c', code], cwd=work, capture_output=True, text=True)
-    if r.returncode: raise ConfigError('nbdev could not process the notebooks', file=work, remedy=r.stderr[-2000:])
-    proc = Path(work)/'_proc'
+    if r.returncode:
+        raise ConfigError(
+            'nbdev could not process the notebooks', file=work, remedy=r.stderr[-2000:]
+        )
+    proc = Path(work) / '_proc'
     where, modules = links(proc), {page: name for name, page in module_pages(proc).items()}
     for f in proc.rglob('*.ipynb'):
-        nb, up = read_notebook(f), '../'*len(f.relative_to(proc).parent.parts)
-        written = '\n'.join(c.source for c in read_notebook(Path(work)/'nbs'/f.relative_to(proc)).cells if c.cell_type == 'code')
+        nb, up = read_notebook(f), '../' * len(f.relative_to(proc).parent.parts)
+        written = '\n'.join(
+            c.source
+            for c in read_notebook(Path(work) / 'nbs' / f.relative_to(proc)).cells
+            if c.cell_type == 'code'
+        )
         nb.cells = in_order(nb.cells, re.findall(r'^(?:async )?(?:def|class) (\w+)', written, re.M))
         for c in nb.cells:
-            if c.cell_type == 'raw': c.source = re.sub(r'^output-file:.*\n', '', c.source, flags=re.M)
-            if c.cell_type == 'markdown': c.source = link_names(c.source, where, up)
-            for data in (o.data for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})):
-                data['text/markdown'] = link_source(link_names(parameter_table(data['text/markdown']), where, up), modules.get(f.relative_to(proc).as_posix(), ''), up)
+            if c.cell_type == 'raw':
+                c.source = re.sub(r'^output-file:.*\n', '', c.source, flags=re.M)
+            if c.cell_type == 'markdown':
+                c.source = link_names(c.source, where, up)
+            for data in (
+                o.data for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})
+            ):
+                data['text/markdown'] = link_source(
+                    link_names(parameter_table(data['text/markdown']), where, up),
+                    modules.get(f.relative_to(proc).as_posix(), ''),
+                    up,
+                )
         write_notebook(nb, f)
     return proc
 
 # %% ../../nbs/website/10_report.ipynb #4b1e7e6e
 def render(
-    proc, # the folder of processed notebooks, with its `_quarto.yml`
-)->Path: # the rendered site, inside `proc`
+    proc,  # the folder of processed notebooks, with its `_quarto.yml`
+) -> Path:  # the rendered site, inside `proc`
     "Renders with Quarto if its binary is on the PATH, else with smalldocs, which it says in one line."
-    if shutil.which('quarto'): subprocess.run(['quarto', 'render', str(proc), '--quiet'], check=True)
+    if shutil.which('quarto'):
+        subprocess.run(['quarto', 'render', str(proc), '--quiet'], check=True)
     else:
         from smalldocs.site import build
+
         print('Quarto is not on the PATH: smalldocs renders the site')
         for w in build(proc, quiet=True).warnings:
-            if 'is ignored' not in w: print('  smalldocs:', w) # what only Quarto reads
-    return Path(proc)/'_docs'
+            if 'is ignored' not in w:
+                print('  smalldocs:', w)  # what only Quarto reads
+    return Path(proc) / '_docs'
 
 # %% ../../nbs/website/10_report.ipynb #f78b8ae2
-_remote = (r'@import\s+(?:url\(["\']?https?:[^)]*\)|["\']https?:[^"\']*["\'])[^;]*;', # fonts of a theme
-           r'<script\b[^>]*\bsrc=["\']?https?:[^>]*>\s*</script>', r'<link\b[^>]*\bhref=["\']?https?:[^>]*>')
+_remote = (
+    r'@import\s+(?:url\(["\']?https?:[^)]*\)|["\']https?:[^"\']*["\'])[^;]*;',  # fonts of a theme
+    r'<script\b[^>]*\bsrc=["\']?https?:[^>]*>\s*</script>',
+    r'<link\b[^>]*\bhref=["\']?https?:[^>]*>',
+)
+
 
 def offline(
-    site, # a folder of rendered pages
-)->int: # how many requests were taken out
+    site,  # a folder of rendered pages
+) -> int:  # how many requests were taken out
     "Takes what pages and styles load from the network out of them; links that a reader may follow stay."
     total = 0
     for f in (p for p in Path(site).rglob('*') if p.suffix in ('.html', '.css')):
         text, n = f.read_text(encoding='utf-8'), 0
         for pattern in _remote[:1] if f.suffix == '.css' else _remote[1:]:
-            text, k = re.subn(pattern, '', text); n += k
-        if n: write_text(f, text)
+            text, k = re.subn(pattern, '', text)
+            n += k
+        if n:
+            write_text(f, text)
         total += n
     return total
 
 # %% ../../nbs/website/10_report.ipynb #086884f7
 def replace_site(
-    new, # the folder of the new site
-    site, # where it goes
+    new,  # the folder of the new site
+    site,  # where it goes
 ):
     "Moves `new` to `site`; raises `ConfigError` if a folder that is no site stands there."
     new, site = Path(new), Path(site)
     if site.exists():
-        if any(site.iterdir()) and not ((site/'site_libs').is_dir() and (site/'index.html').exists()):
-            raise ConfigError('holds files that are no site, so it is not replaced', file=site, remedy='Name an empty folder or an older site')
+        if any(site.iterdir()) and not (
+            (site / 'site_libs').is_dir() and (site / 'index.html').exists()
+        ):
+            raise ConfigError(
+                'holds files that are no site, so it is not replaced',
+                file=site,
+                remedy='Name an empty folder or an older site',
+            )
         shutil.rmtree(site)
     site.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(new, site)
 
-def _made_of(root, pages, own)->str:
+
+def _made_of(root, pages, own) -> str:
     "A digest of all that a site comes from."
-    folders = [root/'nbs', root/'configs', root/'results', *([Path(own)] if own else [])]
-    files = [p for d in folders for p in sorted(d.rglob('*')) if p.is_file() and not any(part.startswith(('.', '_', 'clips')) for part in p.relative_to(d).parts)]
-    files += [p for p in (root/'settings.ini', root/'_quarto.yml', root/'CITATION.cff') if p.exists()]
-    return digest(this_program(), shutil.which('quarto'), [(str(p.relative_to(root) if p.is_relative_to(root) else p), hash_file(p)) for p in files], bool(own), {c: hash_file(p) for c, p in pages.items()})
+    folders = [root / 'nbs', root / 'configs', root / 'results', *([Path(own)] if own else [])]
+    files = [
+        p
+        for d in folders
+        for p in sorted(d.rglob('*'))
+        if p.is_file()
+        and not any(part.startswith(('.', '_', 'clips')) for part in p.relative_to(d).parts)
+    ]
+    files += [
+        p
+        for p in (root / 'settings.ini', root / '_quarto.yml', root / 'CITATION.cff')
+        if p.exists()
+    ]
+    return digest(
+        this_program(),
+        shutil.which('quarto'),
+        [(str(p.relative_to(root) if p.is_relative_to(root) else p), hash_file(p)) for p in files],
+        bool(own),
+        {c: hash_file(p) for c, p in pages.items()},
+    )
+
 
 def build_site(
-    site='_docs', # where the site goes; a site that lies there is replaced
-    pages=None, # held-out corpus -> its executed notebook
-    results=None, # a user's folder of results, which then lead; None: the site of the repository, about the results in it
-    root=None, # the checkout
-    work=None, # the build's own folder; `_build/site` of the checkout by default
-)->Path: # the site
+    site='_docs',  # where the site goes; a site that lies there is replaced
+    pages=None,  # held-out corpus -> its executed notebook
+    results=None,  # a user's folder of results, which then lead; None: the site of the repository, about the results in it
+    root=None,  # the checkout
+    work=None,  # the build's own folder; `_build/site` of the checkout by default
+) -> Path:  # the site
     "Stages, processes and renders the site, if what it comes from has changed; returns its folder, in which `index.html` is the home page."
     root, site, pages = project_root(root), Path(site), pages or {}
     made, mark = _made_of(root, pages, results), '.made'
-    if (site/mark).exists() and (site/mark).read_text() == made: return site
-    work = Path(work or root/'_build'/'site')
+    if (site / mark).exists() and (site / mark).read_text() == made:
+        return site
+    work = Path(work or root / '_build' / 'site')
     stage(work, pages, results, root)
     new = render(process(work))
-    offline(new); finish_pages(new, root/'nbs'/'site.js'); write_text(new/mark, made)
+    offline(new)
+    finish_pages(new, root / 'nbs' / 'site.js')
+    write_text(new / mark, made)
     replace_site(new, site)
     return site

@@ -1,4 +1,5 @@
 "What the processes that are killed do; apart, so that they load nothing of the tests."
+
 import os
 import sys
 

@@ -1,4 +1,5 @@
 "A long stage is killed at random moments and started again, until it ends: its product is that of a run which nobody disturbed."
+
 import os
 import random
 import signal
@@ -6,8 +7,8 @@ import signal
 import pytest
 from stages import LIMIT, ONE_FAST, STAGES, product, start
 
-KILLS = 4 # of each stage
-MANY = 10 # of each stage, in the slow test
+KILLS = 4  # of each stage
+MANY = 10  # of each stage, in the slow test
 SIGNALS = signal.SIGKILL, signal.SIGINT
 
 
@@ -17,19 +18,22 @@ def disturbed(place, undisturbed, stage, kills, seed):
     assert expected
     rng, done, rounds = random.Random(seed), 0, 0
     while done < kills:
-        folder, rounds = place/f'killed-{stage}-{seed}-{rounds}', rounds + 1
+        folder, rounds = place / f'killed-{stage}-{seed}-{rounds}', rounds + 1
         folder.mkdir()
-        for _ in range(10*kills):
+        for _ in range(10 * kills):
             p = start(folder, stage)
             if done < kills:
-                p.join(rng.uniform(.05, seconds/3))
+                p.join(rng.uniform(0.05, seconds / 3))
                 if p.is_alive():
                     os.kill(p.pid, SIGNALS[done % 2])
                     done += 1
             p.join(LIMIT)
-            if p.exitcode == 0: break
-            assert p.exitcode in (-signal.SIGKILL, -signal.SIGINT, 130, 1), (folder/'log').read_text()[-2000:]
-        assert p.exitcode == 0, (folder/'log').read_text()[-2000:]
+            if p.exitcode == 0:
+                break
+            assert p.exitcode in (-signal.SIGKILL, -signal.SIGINT, 130, 1), (
+                folder / 'log'
+            ).read_text()[-2000:]
+        assert p.exitcode == 0, (folder / 'log').read_text()[-2000:]
         found = product(folder, stage)
         assert sorted(found) == sorted(expected)
         assert [k for k in found if found[k] != expected[k]] == []
@@ -51,7 +55,7 @@ def test_killed_many_times(place, undisturbed, stage, record_property):
 def test_the_same_command_twice_makes_the_same(place, undisturbed, stage, record_property):
     "On one machine: features, weights, splits, answers and figures, byte for byte."
     expected, _ = undisturbed(stage)
-    folder = place/f'again-{stage}'
+    folder = place / f'again-{stage}'
     folder.mkdir()
     p = start(folder, stage)
     p.join(LIMIT)
@@ -65,13 +69,22 @@ def test_the_same_command_twice_makes_the_same(place, undisturbed, stage, record
 def test_two_at_once_make_the_same(place, undisturbed, stage, record_property):
     "One of the two may say that the other is at work; in the end there is what one alone makes."
     expected, _ = undisturbed(stage)
-    folder = place/f'two-{stage}'
+    folder = place / f'two-{stage}'
     folder.mkdir()
-    both = [start(folder, stage, folder/f'log{i}') for i in range(2)]
-    for p in both: p.join(LIMIT)
-    logs = [(folder/f'log{i}').read_text() for i in range(2)]
-    for p, log in zip(both, logs): assert p.exitcode == 0 or p.exitcode == 1 and 'Traceback' not in log and 'another process' in log, log[-2000:]
+    both = [start(folder, stage, folder / f'log{i}') for i in range(2)]
+    for p in both:
+        p.join(LIMIT)
+    logs = [(folder / f'log{i}').read_text() for i in range(2)]
+    for p, log in zip(both, logs):
+        assert (
+            p.exitcode == 0
+            or p.exitcode == 1
+            and 'Traceback' not in log
+            and 'another process' in log
+        ), log[-2000:]
     assert 0 in [p.exitcode for p in both], logs
     found = product(folder, stage)
-    assert [k for k in expected if found.get(k) != expected[k]] == [] and len(found) == len(expected)
+    assert [k for k in expected if found.get(k) != expected[k]] == [] and len(found) == len(
+        expected
+    )
     record_property('pairs', 1)
