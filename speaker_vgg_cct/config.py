@@ -77,9 +77,7 @@ class Pictures:
     window: str = 'hamm'  # hamm or hann
     cmap: str = 'magma'  # magma, jet, or none: grey levels
     jpeg: bool = False  # compress each picture as a JPEG, as in the reference
-    picture_size: int = (
-        None  # pixels a side before resizing to the network's input; None: the same as that input
-    )
+    picture_size: int = None  # pixels a side before resizing; None: as the network's input
     seconds: float = None  # seconds that the width shows; None: the whole clip, resized
     trim_db: float = 60.0  # decibels below the loudest frame that count as silence at the ends; less for a noisy room
     mean: Triple = IMAGENET[0]  # subtracted from each channel (range 0 to 1)
@@ -94,9 +92,7 @@ class Voices:
 
     encoder: str = 'resemblyzer'  # resemblyzer, resemblyzer_layers, campplus, vggvox, functionals, or several joined by +
     weights: str = None  # file of the encoder's weights, if it needs one
-    n_components: int = (
-        None  # components of the projection; None: as many as data and network allow
-    )
+    n_components: int = None  # components of the projection; None: as many as possible
     fit_on: str = 'train'  # clips that the projection is fitted on: train, or all as in the reference (transductive)
     deviation: str = None  # speaker adaptation, relative to other clips of the speaker: mean (their mean subtracted) or zscore (also divided by their standard deviation)
     enrol: int = None  # number of these clips; None: all
@@ -112,9 +108,7 @@ class Network:
 
     model: str = 'speaker_vgg_cct_end_to_end_4_7x2_112'  # one of timm's names of this family
     in_chans: int = 3  # colour planes: 1 or 3
-    img_size: int | tuple[int, int] = (
-        None  # pixels a side, or height and width; None: what the name says
-    )
+    img_size: int | tuple[int, int] = None  # pixels a side, or (height, width); None: by name
     speaker_dim: int = None  # length of the speaker vector; None: the model's width. Other lengths go through a layer
     fusion: str = None  # of speaker_vgg_cct_*: no_pooling (its default), pooling, concatenation
     drop: float = 0.0  # share of outputs dropped in training
@@ -129,12 +123,8 @@ class Alterations:
     "Altered pictures"
 
     no_aug: bool = False  # switch off all alterations and erasing; mixing stays
-    picture_drop: float = (
-        0.0  # share of clips without their picture, for models with a speaker vector
-    )
-    speaker_noise: float = (
-        0.0  # standard deviation of noise added to the speaker vector, whose root mean square is 1
-    )
+    picture_drop: float = 0.0  # share of clips without their image; needs speaker embeddings
+    speaker_noise: float = 0.0  # standard deviation of noise added to the embedding (RMS 1)
     scale: Pair = None  # crops: share of the area, from and to
     ratio: Pair = None  # crops: width to height, from and to; None: 3/4 to 4/3 if there is a scale
     hflip: float = 0.0  # share mirrored left to right
@@ -150,9 +140,7 @@ class Alterations:
     resplit: bool = False  # no erasing in the first view
     mixup: float = 0.0  # alpha of Mixup; 0: none
     cutmix: float = 0.0  # alpha of CutMix; 0: none
-    cutmix_minmax: Pair = (
-        None  # sides of CutMix's rectangle, as shares, from and to, in place of the alpha
-    )
+    cutmix_minmax: Pair = None  # shares of CutMix's rectangle, from and to; replaces alpha
     mixup_mode: str = 'batch'  # one weight for a batch, elem or pair
     mixup_prob: float = 1.0  # share that is mixed
     mixup_switch_prob: float = 0.5  # share of CutMix if there are both
@@ -176,19 +164,13 @@ class Learning:
     opt_betas: Pair = None  # betas of the optimizer; None: its own
     clip_grad: float = None  # limit of the gradients; None: none
     clip_mode: str = 'norm'  # what is limited: norm, value, agc
-    sampling: str = (
-        'clips'  # what is drawn equally often: clips, classes, or corpora (and classes within)
-    )
+    sampling: str = 'clips'  # drawn equally often: clips, classes, corpora (and classes within)
     smoothing: float = 0.1  # label smoothing
     weights_regularization: bool = False  # add the L1 norm of the head's weights to the loss
     model_ema: bool = False  # validate and keep the running average of the weights
     model_ema_decay: float = 0.998  # decay of that average per step
-    model_ema_warmup: bool = (
-        False  # the decay rises to that value: after n steps it is at most 1 - n^(-2/3), as in timm
-    )
-    amp: bool = (
-        False  # automatic mixed precision (bfloat16), for GPUs and CPUs with instructions for it
-    )
+    model_ema_warmup: bool = False  # the decay after n steps is at most 1 - n^(-2/3), as in timm
+    amp: bool = False  # automatic mixed precision (bfloat16), if the device has it
     channels_last: bool = True  # memory format; changes the speed and the last digits of sums
     eval_metric: str = 'uar'  # metric on validation speakers that chooses the best epoch: uar, top1 (the reference's), loss
     checkpoint_hist: int = 1  # number of best epochs whose weights are kept
@@ -207,9 +189,7 @@ class Schedule:
     decay_epochs: int = 30  # step: epochs between falls
     decay_rate: float = 0.1  # step, plateau: factor of a fall; poly: the power
     patience_epochs: int = 10  # plateau: epochs without improvement
-    lr_noise: Pair | float = (
-        None  # noise from and to these shares of the epochs; one number: from there on
-    )
+    lr_noise: Pair | float = None  # noise between these shares of the epochs, or from one on
     lr_noise_pct: float = 0.67  # limit of the noise, as a share of the rate
     lr_noise_std: float = 1.0  # its standard deviation
     lr_cycle_mul: float = 1.0  # length of each cycle, in the one before

@@ -66,7 +66,7 @@ def test_cells_run_what_is_shown(nb):
         if c.cell_type == 'markdown':
             shown += typed(c.source)
         elif 'echo: false' in c.source:
-            for line in re.findall(r"^run\(f?'(.*?)'", c.source, re.M):
+            for line in re.findall(r"^run\(\s*f?'(.*?)'", c.source, re.M):
                 ran.append(line)
                 assert re.sub(r'\{.*\}', 'ADDRESS', line) in shown, (
                     f'{line} is run, and not shown above'

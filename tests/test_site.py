@@ -298,11 +298,10 @@ def test_again_adds_nothing(reported, asked):
         *(out / 'pages').glob('*.ipynb'),
         out / 'site' / 'index.html',
         *out.rglob('summary.csv'),
+        *(out / 'results' / f for f in ('counts.csv', 'epochs.csv', 'provenance.jsonl')),
     ]
     before = {f: f.stat().st_mtime_ns for f in kept}
-    assert (
-        len(before) == 8
-    )  # a table, two pages, the first page; of each run a summary, and a copy of it in the results
+    assert len(before) == 9  # four tables, two pages, the first page; of each run a summary
     clean = {k: v for k, v in os.environ.items() if not k.startswith(('MAKE', 'MFLAGS'))}
     r = subprocess.run(command, cwd=home, env=clean, capture_output=True, text=True)
     assert r.returncode == 0, r.stderr

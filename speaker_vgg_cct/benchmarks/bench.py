@@ -1343,9 +1343,7 @@ def slopes(
 
 def growth(
     table: pd.DataFrame,  # as of `read_bench`
-) -> (
-    pd.DataFrame
-):  # a row a stage: `clips`, `all` and `own` (lists, by size), and slopes of `own` and of the time
+) -> pd.DataFrame:  # a row a stage: `clips`, `all`, `own` (lists by size), slopes of `own` and time
     "Peak memory of each stage by the size of the corpora."
     t, rows = table[table.section == 'memory'].sort_values('size'), []
     for stage in (s for s in STAGES if s in set(t.what)):

@@ -159,9 +159,7 @@ def clip_latency(
     recognizer,
     file,
     repeats: int = 30,  # after three to warm up
-) -> (
-    pd.DataFrame
-):  # stage (with `end to end` and `both networks`, the time in them during it), p50, p95 (ms)
+) -> pd.DataFrame:  # stage (also `end to end` and `both networks`), p50, p95 (ms)
     "How long each stage of a clip takes."
     times = {}
 

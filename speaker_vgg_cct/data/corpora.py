@@ -88,9 +88,7 @@ class Corpus:
     speaker: str = '{speaker}'  # the speaker's id, made of groups
     aliases: tuple = ()  # other names that its folder goes by, in lower case, letters and digits only
     skip: dict = field(default_factory=dict)  # (group, value) -> why such a clip is left out
-    table: Callable = (
-        None  # folder -> {relative path or stem: groups}, where labels are not in the names
-    )
+    table: Callable = None  # folder → {path or stem: groups}, if names hold no labels
 
     def parse(
         self, path
@@ -762,9 +760,7 @@ AUDFORMAT = replace(
 # %% ../../nbs/data/10_corpora.ipynb #bc8022df
 def audio_files(
     folder,  # searched at any depth
-) -> tuple[
-    list[Path], list[Path]
-]:  # the files with an ending of audio in order, and the linked folders that were not entered
+) -> tuple[list[Path], list[Path]]:  # audio files in order; linked folders that were not entered
     "The clips below a folder; raises `CorpusError` for a folder in it that cannot be read."
 
     def refuse(e):

@@ -328,9 +328,7 @@ def audit(
     split: pd.DataFrame,  # rows of `make_split`
     manifest: pd.DataFrame,  # for speakers, sentences and the hash of each clip's samples
     strict: bool = True,  # raise on leakage
-) -> (
-    pd.DataFrame
-):  # a row for each two parts and thing shared: columns parts, what, shared, examples, leak
+) -> pd.DataFrame:  # a row each two parts: parts, what, shared, examples, leak
     "What each two parts of a split share; raises `LeakageError` if that is a speaker, a clip or identical audio."
     m = manifest.set_index('clip')
     unknown = set(split['clip']) - set(m.index)

@@ -138,9 +138,7 @@ class VoiceLayers:
     def embed(
         self,
         clips: list,  # of float32 [samples], mono 16 kHz
-    ) -> (
-        np.ndarray
-    ):  # float32 [clips, 1024]: mean of layer 2, its deviation, mean of layer 3, its deviation
+    ) -> np.ndarray:  # float32 [clips, 1024]: means and deviations of layers 2 and 3
         "How a clip sounds to the layers, at -30 dBFS and without long pauses; a clip in which no voice is found is heard whole."
         clips = [
             at_level(y) for y in clips

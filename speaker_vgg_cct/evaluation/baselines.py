@@ -254,9 +254,7 @@ def enrolment_curve(
     ks=(0, 1, 2, 4, 8, 16, None),  # enrolled clips of each test speaker; None: all
     seeds=(0, 1, 2),  # of the draws
     systems=None,  # names; None: all of `systems_of` that are speaker-adapted
-) -> (
-    pd.DataFrame
-):  # columns k (`all` for None), draw, system, setting, and those of `metrics.judge`; percent
+) -> pd.DataFrame:  # k (`all`: None), draw, system, setting, those of `metrics.judge` (percent)
     "How the speaker-adapted baselines do with `k` unlabelled clips of each test speaker; their setting at 0 is inductive."
     adapted = systems or systems_of(heard, 'speaker-adapted')
     rows = []

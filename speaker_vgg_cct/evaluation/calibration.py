@@ -193,9 +193,7 @@ def calibrate(
     )
 
 # %% ../../nbs/evaluation/20_calibration.ipynb #1dc2794c
-FAMILIAR = (
-    0.95  # share of the validation clips whose distance from the training clips costs no confidence
-)
+FAMILIAR = 0.95  # share of the validation clips whose distance costs no confidence
 
 
 def familiar_distance(
@@ -252,9 +250,7 @@ def at_coverage(
 # %% ../../nbs/evaluation/20_calibration.ipynb #97e02a23
 def calibration_scores(
     table: pd.DataFrame,  # predictions: columns truth, p_<class>…
-) -> (
-    dict
-):  # confidence, accuracy, uar, ece, aurc, uar_80, uar_50 (percent), nll (nats), brier (0 to 2)
+) -> dict:  # confidence, accuracy, uar, ece, aurc, uar_80, uar_50 (percent), nll, brier
     "How far the confidences of a table can be trusted; `uar_80`: UAR where the least confident 20 % are rejected."
     p, labels, _ = read_probabilities(table)
     curve = risk_coverage(p, labels)

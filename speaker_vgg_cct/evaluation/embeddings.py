@@ -281,9 +281,7 @@ def probe(
 # %% ../../nbs/evaluation/40_embeddings.ipynb #381877ee
 def spectrum(
     x: np.ndarray,  # float [clips, dim]
-) -> (
-    np.ndarray
-):  # float [dim], percent of the variance that the first 1, 2, … principal components explain
+) -> np.ndarray:  # float [dim], percent of variance that the first 1, 2, … components explain
     "Cumulative explained variance."
     power = np.linalg.eigvalsh(np.cov(x.T.astype(float)))[::-1].clip(0)
     return 100 * power.cumsum() / power.sum()

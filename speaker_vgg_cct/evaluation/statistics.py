@@ -23,9 +23,7 @@ FACTS = ['corpus', 'speaker', 'truth', 'labels']  # what two systems must agree 
 def answers(
     tables,  # a predictions table, or several: of seeds, of test corpora, in any order
     system: str = '',  # its name, for the error
-) -> (
-    tuple
-):  # DataFrame [clips] of `FACTS`, DataFrame float [seeds, clips] of 1 (right) and 0 (wrong)
+) -> tuple:  # DataFrame [clips] of `FACTS`, float [seeds, clips] of 1 (right) and 0 (wrong)
     "What one system got right, clip by clip and seed by seed; raises `ConfigError` for tables that do not fit together."
     tables = [tables] if isinstance(tables, pd.DataFrame) else list(tables)
     need = ['clip', *FACTS[:3], 'prediction']
@@ -87,9 +85,7 @@ def pair(
     first,
     second,  # of `answers`
     names=('first', 'second'),  # of the systems, for the error
-) -> (
-    tuple
-):  # DataFrame [clips] of `FACTS`, float [seeds, clips] of the first's answers, and of the second's
+) -> tuple:  # `FACTS` [clips], answers of the first and of the second [seeds, clips]
     "The answers of two systems side by side; raises `ConfigError` where they are not comparable."
     (a, right_a), (b, right_b) = first, second
     who = ' against '.join(names)
@@ -230,9 +226,7 @@ def compare_systems(
     tables: dict,  # system → its predictions: a table, or one for each seed and test corpus
     against: str,  # the system that the others are compared with
     **options,  # of `paired_test`
-) -> (
-    pd.DataFrame
-):  # a row a system: corpus (`all`), system, against, all of `paired_test`, and p_holm
+) -> pd.DataFrame:  # corpus (`all`), system, against, all of `paired_test`, p_holm
     "Every system against one, corrected for the number of comparisons; raises `ConfigError` if any two cannot be compared."
     choose(against, tables, 'system to compare with')
     rows = [

@@ -54,9 +54,7 @@ _own = [
 def read_cells(
     study,  # the folder of a study
     label_hash: str = None,  # take the cells of this label map only
-) -> (
-    pd.DataFrame
-):  # a row a cell: group, `KEY`, label_hash, split_hash, augmentation, balance, validation, folder
+) -> pd.DataFrame:  # a row a cell: group, `KEY`, hashes, options of the split, folder
     "The cells and baselines of a study that have answered; raises `ConfigError` for a mix of label maps or of splits."
     rows = []
     for folder in sorted(Path(study).glob('*/*/seed*')):
@@ -149,9 +147,7 @@ def paired_tests(
     cells: pd.DataFrame,  # of `read_cells`
     against,  # the main system; or several, such as one for each setting
     **options,  # of `statistics.paired_test`
-) -> (
-    pd.DataFrame
-):  # setting, corpus (`all` or a name), group, system, against, those of `paired_test`, p_holm
+) -> pd.DataFrame:  # setting, corpus, group, system, against, those of `paired_test`, p_holm
     """Every system of a setting against the main one of that setting; a corpus of one speaker is left out, for it can tell nothing.
 
     Holm's families are the rows of one setting, over all corpora or over single ones, and of these the ablations apart from the rest."""
@@ -328,9 +324,7 @@ def distance_table(
 def inner_selection(
     inner: pd.DataFrame,  # of inner trainings: test_corpus, seed (and system, setting), inner_corpus, epoch, uar (percent, on the inner corpus)
     full: pd.DataFrame,  # of the full trainings: the same but inner_corpus and uar, and test_uar
-) -> (
-    pd.DataFrame
-):  # a row a full training: epoch, inner_uar (the mean at that epoch), uar (the test's)
+) -> pd.DataFrame:  # a row a full training: epoch, inner_uar (mean at it), uar (test)
     "The epoch that is best on the mean of the training corpora left out in turn; raises `ConfigError` if the full training lacks it."
     by = [c for c in KEY if c in inner]
     mean = (
@@ -363,9 +357,7 @@ WAYS = ('validation speakers', 'inner corpora', 'last epoch', 'oracle')
 def selection_table(
     cells: pd.DataFrame,  # of `read_cells`
     inner: pd.DataFrame = None,  # of inner trainings, as in `inner_selection`, with a column `system`
-) -> (
-    pd.DataFrame
-):  # `KEY`, group, way (of `WAYS`), epoch, uar, gap (to the oracle, points): a row a cell and way
+) -> pd.DataFrame:  # a row a cell and way: `KEY`, group, way (of `WAYS`), epoch, uar, gap (points)
     "The test UAR of the epoch that each way of choosing takes, of cells whose test corpus was watched (`test_uar` in summary.csv)."
     rows, watched = [], []
     for c in cells.itertuples():

@@ -660,9 +660,7 @@ def network_enrolment(
     draws=(0, 1, 2),  # seeds of the draw
     device: str = 'auto',
     jobs: int = -1,
-) -> (
-    pd.DataFrame
-):  # columns k (`all` for None), draw, system, setting, and those of `metrics.judge`
+) -> pd.DataFrame:  # k (`all`: None), draw, system, setting, those of `metrics.judge`
     "`baselines.enrolment_curve` for a network."
     model, config, pca, made = load_run(folder, pick_device(device))
     classes, rows = made['classes'], []

@@ -279,7 +279,5 @@ def augmented_log_mel(
     if variant == 'sound':
         return mask_db(log_mel(y, window) if db is None else db, kind, rng)
     power = mel_power(soxr.resample(y, SAMPLE_RATE, 22050), 'hann', 22050, n_fft=2048, hop=512)
-    power[mask_region(kind, power.shape, rng, variant)] = (
-        0  # before the dB, so a masked maximum changes the reference level
-    )
+    power[mask_region(kind, power.shape, rng, variant)] = 0  # before the dB
     return to_db(power)

@@ -46,9 +46,7 @@ class Shown(nn.Module):
 
     def forward(
         self, pictures: torch.Tensor, speaker: torch.Tensor = None
-    ) -> (
-        torch.Tensor
-    ):  # and float32 [clips, speaker_dim], if it takes one → logits [clips, classes]
+    ) -> torch.Tensor:  # and float32 [clips, speaker_dim] → logits [clips, classes]
         return (
             self.network(self.show(pictures))
             if speaker is None

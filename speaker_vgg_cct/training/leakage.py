@@ -289,9 +289,7 @@ def ledger_table(
     ledgers,  # list of `Ledger`
     split: pd.DataFrame,  # of `split.make_split`
     manifest: pd.DataFrame,
-) -> (
-    pd.DataFrame
-):  # a row a ledger: transform, labels, clips, held_out (how many of them are), setting, hash
+) -> pd.DataFrame:  # a row a ledger: transform, labels, clips, held_out (count), setting, hash
     "What each transform saw, and the setting that follows; raises `LeakageError` for one that saw labels of held-out clips."
     speaker = manifest.set_index('clip').speaker
     corpus = split.attrs.get('test_corpus')

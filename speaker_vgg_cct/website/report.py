@@ -171,7 +171,7 @@ _definitions = ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef
 
 def module_pages(
     folder,  # of notebooks
-) -> dict:  # module → its notebook in the folder: `core` → `00_core.ipynb`, `dataset.split` → `data/20_split.ipynb`
+) -> dict:  # module → its notebook in the folder: `core` → `00_core.ipynb`, `data.split` → `data/20_split.ipynb`
     "The notebooks that modules are exported from: their names begin with a number, and their folders are the packages."
     found = sorted(
         p.relative_to(folder)
@@ -427,7 +427,7 @@ def links(
         module = module.split('.', 1)[1]
         for name, (where, _) in names.items():
             name = name.removeprefix(f'speaker_vgg_cct.{module}.')
-            if '.' in name or module not in pages:
+            if '.' in name or name.startswith('_') or module not in pages:
                 continue  # methods stand under their class
             if name in out:
                 twice.add(name)
