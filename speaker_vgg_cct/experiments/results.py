@@ -240,9 +240,8 @@ def recorded_provenance(
 ) -> tuple:  # options, provenance
     "What a recorded run was made with; raises `StoreError` if it is not recorded."
     file, old = Path(results) / 'provenance.jsonl', Path(results) / 'runs' / run
-    for line in file.read_text(encoding='utf-8').splitlines() if file.exists() else ():
-        if (known := json.loads(line))['run'] == run:
-            return known['options'], known['provenance']
+    if found := read_provenance(results).get(run):
+        return found
     try:
         return yaml.safe_load((old / 'args.yaml').read_text()), json.loads(
             (old / 'provenance.json').read_text()
